@@ -1,0 +1,25 @@
+// The row: all that a kernel knows of one sequence in one step. The same bytes on the host and on every
+// device: ten 32-bit words and two of padding.
+#ifndef SKIM_ROW_H
+#define SKIM_ROW_H
+
+#include <stdint.h>
+
+// The row attends to every page, causally; estimate and select skip it. Set whenever query_count > 1 or
+// page_count <= select_count. A row without it has query_count 0 or 1.
+#define SKIM_ROW_DENSE 1u
+
+typedef struct skim_row {
+    uint32_t length;       // valid tokens, those that this step appends included
+    uint32_t query_start;  // index of its first token in the step's q, k, v and out
+    uint32_t query_count;  // its tokens in this step: the last query_count of length
+    uint32_t table_start;  // index of its first slot in the page table
+    uint32_t page_count;   // pages of its length: ceil(length / page_size)
+    uint32_t select_count; // K: how many pages select chooses, >= the forced ones and >= 1
+    uint32_t forced_first; // pages forced at the start of the sequence
+    uint32_t forced_last;  // pages forced at its end, >= 1
+    uint32_t flags;        // SKIM_ROW_* bits
+    uint32_t reserved[3];  // zero
+} skim_row;
+
+#endif

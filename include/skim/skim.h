@@ -1,0 +1,17 @@
+// Everything of Skim's but the interop headers (skim/cpu.h).
+#ifndef SKIM_SKIM_H
+#define SKIM_SKIM_H
+
+#include "skim/base.h"
+#include "skim/cache.h"
+#include "skim/device.h"
+#include "skim/policy.h"
+#include "skim/queue.h"
+#include "skim/row.h"
+#include "skim/runtime.h"
+#include "skim/sequence.h"
+#include "skim/step.h"
+#include "skim/tensor.h"
+#include "skim/verbs.h"
+
+#endif
