@@ -1,0 +1,92 @@
+// The cache's insides, shared by cache.c, sequence.c, step.c and selftest.c.
+#ifndef SKIM_CACHE_PRIVATE_H
+#define SKIM_CACHE_PRIVATE_H
+
+#include "runtime/backend.h"
+#include "runtime/pool.h"
+#include "runtime/queue.h"
+
+// Layers whose rows are the same share a class: one set of rows on the device for all of them.
+typedef struct skim_policy_class {
+    skim_policy policy;
+    bool dense;
+} skim_policy_class;
+
+typedef struct skim_cache_layer {
+    skim_layer layer;
+    skim_shape shape;
+    skim_buffer *pages;
+    skim_buffer *bounds;
+    skim_policy policy;  // its own, if has_policy
+    bool has_policy;
+    uint32_t policy_class;
+    bool appended;       // in the open step
+    bool attended;
+    skim_step_report report;
+} skim_cache_layer;
+
+struct skim_sequence {
+    skim_cache *cache;
+    uint32_t index;      // its place in cache->sequences and in the device's tables
+    bool alive;
+    bool in_step;
+    uint32_t length;
+    uint32_t page_count;
+    uint32_t *slots;     // max_pages entries
+};
+
+typedef struct skim_step_member {
+    skim_sequence *sequence;
+    uint32_t tokens;
+    uint32_t query_start;
+    uint32_t old_pages;
+} skim_step_member;
+
+struct skim_step {
+    skim_cache *cache;
+    bool open;
+    uint32_t count;
+    uint32_t token_count;
+    skim_step_member *members;   // max_sequences entries
+    // The most recent attend.
+    const skim_cache_layer *last; // NULL: none yet
+    const skim_row *last_rows;
+    skim_select_mode last_select;
+};
+
+struct skim_cache {
+    skim_queue *queue;
+    const skim_host *host;
+    skim_error error;
+    uint32_t layer_count;
+    skim_cache_layer *layers;
+    uint32_t page_size;
+    uint32_t max_sequences;
+    uint32_t max_step_tokens;
+    uint32_t max_pages;          // of one sequence
+    uint64_t max_sequence_tokens;
+    skim_policy policy;
+    uint32_t class_count;
+    skim_policy_class *classes;  // layer_count entries
+    skim_pool pool;
+    skim_sequence *sequences;    // max_sequences entries
+    uint32_t sequence_count;     // alive
+    uint32_t *slots;             // max_sequences x max_pages: the sequences' page tables
+    skim_row *rows;              // (layer_count + 1) x max_sequences: per class, then a call's own
+    skim_buffer *tables;         // on the device: max_sequences x max_pages
+    skim_buffer *rows_buffer;    // on the device: as rows
+    skim_buffer *scores;
+    skim_buffer *lists;
+    skim_cache_plan plan;
+    uint64_t staging;
+    bool prepared;
+    skim_step step;
+};
+
+// Turns a failure recorded on the queue into one of the cache's.
+skim_status skim_cache_fail(skim_cache *cache, skim_status status);
+
+// Runs the known-answer test of one layer's shape on the cache's queue.
+skim_status skim_cache_self_test(skim_cache *cache, const skim_cache_layer *layer);
+
+#endif

@@ -1,0 +1,224 @@
+#include "runtime/runtime.h"
+
+#include "runtime/validate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static skim_status open_index(skim_runtime *runtime, const skim_backend_record *record,
+                              uint32_t index, const skim_open_options *options,
+                              skim_device **device)
+{
+    skim_device *made = skim_allocate(&runtime->host, sizeof *made);
+    if (!made)
+        return skim_fail(&runtime->error, SKIM_NO_MEMORY, "no host memory for a device");
+    made->backend = record->backend;
+    made->runtime = runtime;
+    made->host = &runtime->host;
+    made->info = runtime->infos[record->first_device + index];
+    skim_error_init(&made->error);
+    atomic_init(&made->lost, false);
+    atomic_init(&made->objects, 0);
+
+    skim_status status = record->backend->open(made, index, options, &runtime->error);
+    if (status != SKIM_OK) {
+        skim_error_deinit(&made->error);
+        skim_release(&runtime->host, made, sizeof *made);
+        return status;
+    }
+    *device = made;
+    return SKIM_OK;
+}
+
+static bool is_gpu(skim_device_type type)
+{
+    return type == SKIM_DEVICE_INTEGRATED || type == SKIM_DEVICE_DISCRETE ||
+           type == SKIM_DEVICE_OTHER;
+}
+
+// The first real GPU in the order of the backends, else the CPU; says in the log why others were passed
+// over.
+static skim_status open_auto(skim_runtime *runtime, const skim_open_options *options,
+                             skim_device **device)
+{
+    for (int want_gpu = 1; want_gpu >= 0; want_gpu--) {
+        for (uint32_t b = 0; b < runtime->backend_count; b++) {
+            const skim_backend_record *record = &runtime->backends[b];
+            if (want_gpu && record->device_count == 0)
+                skim_log_write(&runtime->host, SKIM_LOG_INFO, "auto: %s: %s", record->name,
+                               record->reason);
+            for (uint32_t i = 0; i < record->device_count; i++) {
+                const skim_device_info *info = &runtime->infos[record->first_device + i];
+                if (is_gpu(info->type) != want_gpu || info->type == SKIM_DEVICE_SOFTWARE)
+                    continue;
+                if (open_index(runtime, record, i, options, device) == SKIM_OK) {
+                    skim_log_write(&runtime->host, SKIM_LOG_INFO, "auto: %s (%s)", info->selector,
+                                   info->name);
+                    return SKIM_OK;
+                }
+                char reason[SKIM_ERROR_SIZE];
+                skim_error_copy(&runtime->error, reason, sizeof reason);
+                skim_log_write(&runtime->host, SKIM_LOG_WARNING, "auto: %s refused: %s",
+                               info->selector, reason);
+            }
+        }
+    }
+    return skim_fail(&runtime->error, SKIM_NO_DEVICE, "no device could be opened");
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+static bool parse_uuid(const char *text, uint8_t uuid[16])
+{
+    unsigned digits = 0;
+    memset(uuid, 0, 16);
+    for (; *text; text++) {
+        if (*text == '-')
+            continue;
+        int digit = hex_digit(*text);
+        if (digit < 0 || digits == 32)
+            return false;
+        uuid[digits / 2] = (uint8_t)(uuid[digits / 2] << 4 | digit);
+        digits++;
+    }
+    return digits == 32;
+}
+
+static skim_status open_uuid(skim_runtime *runtime, const uint8_t uuid[16],
+                             const skim_open_options *options, skim_device **device)
+{
+    static const uint8_t none[16];
+    for (uint32_t b = 0; b < runtime->backend_count; b++) {
+        const skim_backend_record *record = &runtime->backends[b];
+        for (uint32_t i = 0; i < record->device_count; i++) {
+            const uint8_t *own = runtime->infos[record->first_device + i].uuid;
+            if (memcmp(own, uuid, 16) == 0 && memcmp(own, none, 16) != 0)
+                return open_index(runtime, record, i, options, device);
+        }
+    }
+    return skim_fail(&runtime->error, SKIM_NO_DEVICE,
+                     "no device has this UUID; skim_runtime_device_info lists those there are");
+}
+
+// Splits "name" or "name:index". False if the part after the colon is no index.
+static bool parse_name(const char *selector, size_t *name_length, uint32_t *index)
+{
+    const char *colon = strchr(selector, ':');
+    *name_length = colon ? (size_t)(colon - selector) : strlen(selector);
+    *index = 0;
+    if (!colon)
+        return true;
+    const char *digit = colon + 1;
+    if (!*digit)
+        return false;
+    for (; *digit; digit++) {
+        if (*digit < '0' || *digit > '9' || *index > 9999)
+            return false;
+        *index = *index * 10 + (uint32_t)(*digit - '0');
+    }
+    return true;
+}
+
+static skim_status open_named(skim_runtime *runtime, const char *selector,
+                              const skim_open_options *options, skim_device **device)
+{
+    size_t length;
+    uint32_t index;
+    if (!parse_name(selector, &length, &index))
+        return skim_fail(&runtime->error, SKIM_INVALID,
+                         "\"%.64s\" is no device selector; use auto, a backend's name, or name:index",
+                         selector);
+    for (uint32_t b = 0; b < runtime->backend_count; b++) {
+        const skim_backend_record *record = &runtime->backends[b];
+        if (strlen(record->name) != length || strncmp(record->name, selector, length) != 0)
+            continue;
+        if (record->device_count == 0)
+            return skim_fail(&runtime->error, SKIM_NO_DEVICE, "no %s device: %s", record->name,
+                             record->reason);
+        if (index >= record->device_count)
+            return skim_fail(&runtime->error, SKIM_NO_DEVICE,
+                             "no device %s:%u; %s has %u (numbered from 0)", record->name, index,
+                             record->name, record->device_count);
+        return open_index(runtime, record, index, options, device);
+    }
+    return skim_fail(&runtime->error, SKIM_NO_DEVICE,
+                     "unknown device \"%.64s\"; use auto, cpu, cuda, vulkan, opencl, name:index or a UUID",
+                     selector);
+}
+
+skim_status skim_device_open(skim_runtime *runtime, const char *selector,
+                             const skim_device_options *options, skim_device **device)
+{
+    skim_device_options taken = {.size_of = sizeof taken};
+    if (!runtime)
+        return SKIM_INVALID;
+    if (!selector || !device)
+        return skim_fail(&runtime->error, SKIM_INVALID, "selector and device must not be NULL");
+    if (options && !skim_take(&taken, sizeof taken, options))
+        return skim_fail(&runtime->error, SKIM_INVALID, "skim_device_options.size_of is wrong");
+
+    skim_open_options open = {.disable = taken.disable, .threads = taken.threads};
+    uint8_t uuid[16];
+    if (strcmp(selector, "auto") == 0)
+        return open_auto(runtime, &open, device);
+    if (parse_uuid(selector, uuid))
+        return open_uuid(runtime, uuid, &open, device);
+    return open_named(runtime, selector, &open, device);
+}
+
+skim_status skim_cpu_device_open(skim_runtime *runtime, const skim_cpu_options *options,
+                                 skim_device **device)
+{
+    skim_cpu_options taken = {.size_of = sizeof taken};
+    if (!runtime)
+        return SKIM_INVALID;
+    if (!device)
+        return skim_fail(&runtime->error, SKIM_INVALID, "device must not be NULL");
+    if (options && !skim_take(&taken, sizeof taken, options))
+        return skim_fail(&runtime->error, SKIM_INVALID, "skim_cpu_options.size_of is wrong");
+    if (taken.pool.run && taken.pool.threads == 0)
+        return skim_fail(&runtime->error, SKIM_INVALID, "a pool of 0 threads cannot run anything");
+
+    skim_open_options open = {
+        .disable = taken.disable, .threads = taken.threads, .cpu = &taken};
+    return open_named(runtime, "cpu", &open, device);
+}
+
+void skim_device_close(skim_device *device)
+{
+    if (!device)
+        return;
+    const skim_host *host = device->host;
+    device->backend->close(device);
+    skim_error_deinit(&device->error);
+    skim_release(host, device, sizeof *device);
+}
+
+skim_status skim_device_get_info(const skim_device *device, skim_device_info *info)
+{
+    if (!device)
+        return SKIM_INVALID;
+    skim_device_info filled = device->info;
+    filled.memory_available = device->backend->memory_available(device);
+    return skim_give(info, &filled, sizeof filled) ? SKIM_OK : SKIM_INVALID;
+}
+
+skim_status skim_device_get_limits(const skim_device *device, skim_limits *limits)
+{
+    if (!device)
+        return SKIM_INVALID;
+    skim_limits filled = device->limits;
+    return skim_give(limits, &filled, sizeof filled) ? SKIM_OK : SKIM_INVALID;
+}
+
+size_t skim_device_error(const skim_device *device, char *text, size_t size)
+{
+    return device ? skim_error_copy(&device->error, text, size) : 0;
+}
