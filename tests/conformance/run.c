@@ -1,0 +1,159 @@
+// Runs the table on one device.
+#include "suite.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static double now_ms(void)
+{
+    struct timespec time;
+    timespec_get(&time, TIME_UTC);
+    return 1e3 * (double)time.tv_sec + 1e-6 * (double)time.tv_nsec;
+}
+
+static bool is_wanted(const conformance_options *options, const test_case *it)
+{
+    if (options->quick && !it->quick) {
+        return false;
+    }
+    return !options->filter || strstr(it->name, options->filter);
+}
+
+static uint64_t seed_of(const conformance_options *options)
+{
+    return options->seed ? options->seed : CONFORMANCE_DEFAULT_SEED;
+}
+
+void conformance_list(const conformance_options *options, void (*visit)(void *user, const char *name),
+                      void *user)
+{
+    case_table table = {0};
+    build_table(&table);
+    for (size_t i = 0; i < table.count; i++) {
+        if (is_wanted(options, &table.cases[i])) {
+            visit(user, table.cases[i].name);
+        }
+    }
+    free(table.cases);
+}
+
+static void add_command(context *ctx, const char *name)
+{
+    const conformance_options *options = ctx->options;
+    size_t used = strlen(ctx->detail);
+    char *text = ctx->detail + used;
+    size_t size = sizeof ctx->detail - used;
+    char threads[32] = "";
+    if (options->threads) {
+        snprintf(threads, sizeof threads, " --threads %u", options->threads);
+    }
+    const char *disable = options->disable & SKIM_FEATURE_AVX2     ? " --disable avx512,avx2"
+                          : options->disable & SKIM_FEATURE_AVX512 ? " --disable avx512"
+                                                                   : "";
+    snprintf(text, size, "\n  again: %s --filter '%s' --seed %llu --device %s%s%s",
+             *disable ? "conformance" : "skim conform", name, (unsigned long long)seed_of(options),
+             options->device ? options->device : "auto", threads, disable);
+}
+
+static void run_case(context *ctx, const test_case *it, conformance_result *result)
+{
+    double start = now_ms();
+    ctx->random = hash_text(it->name, seed_of(ctx->options));
+    ctx->failed = false;
+    ctx->skipped = false;
+    ctx->detail[0] = '\0';
+    if (renew_queue(ctx)) {
+        it->run(ctx, &it->p);
+    }
+    release_case(ctx);
+    if (ctx->failed) {
+        add_command(ctx, it->name);
+    }
+    *result = (conformance_result){
+        .name = it->name,
+        .outcome = ctx->failed    ? CONFORMANCE_FAILED
+                   : ctx->skipped ? CONFORMANCE_SKIPPED
+                                  : CONFORMANCE_PASSED,
+        .detail = ctx->detail,
+        .seed = seed_of(ctx->options),
+        .milliseconds = now_ms() - start,
+    };
+}
+
+static conformance_status run_table(context *ctx, const case_table *table, conformance_totals *totals)
+{
+    const conformance_options *options = ctx->options;
+    for (size_t i = 0; i < table->count; i++) {
+        if (!is_wanted(options, &table->cases[i])) {
+            continue;
+        }
+        conformance_result result;
+        run_case(ctx, &table->cases[i], &result);
+        totals->passed += result.outcome == CONFORMANCE_PASSED;
+        totals->failed += result.outcome == CONFORMANCE_FAILED;
+        totals->skipped += result.outcome == CONFORMANCE_SKIPPED;
+        if (options->report) {
+            options->report(options->user, &result);
+        }
+        if (options->stop && totals->failed) {
+            break;
+        }
+    }
+    return totals->failed ? CONFORMANCE_FAILURES : CONFORMANCE_OK;
+}
+
+static conformance_status open_device(context *ctx, char *error, size_t error_size)
+{
+    const conformance_options *options = ctx->options;
+    skim_status status = skim_runtime_create(NULL, &ctx->runtime);
+    if (status != SKIM_OK) {
+        snprintf(error, error_size, "skim_runtime_create: %s", skim_status_name(status));
+        return CONFORMANCE_ERROR;
+    }
+    skim_device_options open = {.size_of = sizeof open, .disable = options->disable,
+                                .threads = options->threads};
+    status = skim_device_open(ctx->runtime, options->device ? options->device : "auto", &open,
+                              &ctx->device);
+    if (status != SKIM_OK) {
+        char text[300] = "";
+        skim_runtime_error(ctx->runtime, text, sizeof text);
+        snprintf(error, error_size, "%s", text[0] ? text : skim_status_name(status));
+        return status == SKIM_NO_DEVICE ? CONFORMANCE_NO_DEVICE : CONFORMANCE_ERROR;
+    }
+    ctx->limits.size_of = sizeof ctx->limits;
+    skim_device_get_limits(ctx->device, &ctx->limits);
+    return CONFORMANCE_OK;
+}
+
+conformance_status conformance_run(const conformance_options *options, conformance_totals *totals,
+                                   char *error, size_t error_size)
+{
+    char unused[1];
+    if (!error || error_size == 0) {
+        error = unused;
+        error_size = sizeof unused;
+    }
+    error[0] = '\0';
+    *totals = (conformance_totals){0};
+    context ctx = {.options = options};
+    conformance_status status = open_device(&ctx, error, error_size);
+    if (status == CONFORMANCE_OK) {
+        case_table table = {0};
+        build_table(&table);
+        status = run_table(&ctx, &table, totals);
+        free(table.cases);
+        if (totals->passed + totals->failed + totals->skipped == 0) {
+            snprintf(error, error_size, "no case has '%s' in its name",
+                     options->filter ? options->filter : "");
+            status = CONFORMANCE_ERROR;
+        }
+    }
+    skim_device_close(ctx.device);
+    skim_runtime_destroy(ctx.runtime);
+    free(ctx.blocks);
+    free(ctx.buffers);
+    return status;
+}
