@@ -32,6 +32,7 @@ struct skim_sequence {
     bool in_step;
     uint32_t length;
     uint32_t page_count;
+    uint64_t begin_count; // of the last begin that named it, to find one named twice
     uint32_t *slots;     // max_pages entries
 };
 
@@ -80,6 +81,7 @@ struct skim_cache {
     skim_cache_plan plan;
     uint64_t staging;
     bool prepared;
+    uint64_t begin_count;        // how often begin was called
     skim_step step;
 };
 

@@ -11,18 +11,17 @@ enum { IO_TYPES = 1 << SKIM_F32 | 1 << SKIM_F16 | 1 << SKIM_BF16 };
 
 // --- begin
 
-static skim_status check_entry(const skim_cache *cache, const skim_step_entry *entries, uint32_t index)
+static skim_status check_entry(skim_cache *cache, const skim_step_entry *entries, uint32_t index)
 {
-    skim_error *error = (skim_error *)&cache->error;
-    const skim_sequence *sequence = entries[index].sequence;
+    skim_error *error = &cache->error;
+    skim_sequence *sequence = entries[index].sequence;
     if (!sequence || sequence->cache != cache || !sequence->alive)
         return skim_fail(error, SKIM_INVALID, "entry %u: no living sequence of this cache", index);
     if (entries[index].tokens == 0)
         return skim_fail(error, SKIM_INVALID, "entry %u: 0 new tokens", index);
-    for (uint32_t i = 0; i < index; i++) {
-        if (entries[i].sequence == sequence)
-            return skim_fail(error, SKIM_INVALID, "entries %u and %u are the same sequence", i, index);
-    }
+    if (sequence->begin_count == cache->begin_count)
+        return skim_fail(error, SKIM_INVALID, "entry %u: this sequence is in the step already", index);
+    sequence->begin_count = cache->begin_count;
     if ((uint64_t)sequence->length + entries[index].tokens > cache->max_sequence_tokens)
         return skim_fail(error, SKIM_NO_SLOTS,
                          "entry %u: %u tokens and %u more exceed the %llu that one sequence of this "
@@ -38,10 +37,10 @@ static uint32_t pages_after(const skim_cache *cache, const skim_step_entry *entr
     return (uint32_t)((length + cache->page_size - 1) / cache->page_size);
 }
 
-static skim_status check_entries(const skim_cache *cache, const skim_step_entry *entries,
-                                 uint32_t count)
+static skim_status check_entries(skim_cache *cache, const skim_step_entry *entries, uint32_t count)
 {
-    skim_error *error = (skim_error *)&cache->error;
+    skim_error *error = &cache->error;
+    cache->begin_count++;
     if (!entries || count == 0 || count > cache->max_sequences)
         return skim_fail(error, SKIM_INVALID, "a step has 1 to %u entries, not %u",
                          cache->max_sequences, count);

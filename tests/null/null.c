@@ -111,8 +111,10 @@ static void null_buffer_destroy(skim_buffer *buffer)
 
 static skim_status null_queue_create(skim_backend_queue *queue)
 {
-    queue->impl = calloc(1, sizeof(uint64_t));
-    return record("queue_create", queue->device, &queue->error);
+    skim_status status = record("queue_create", queue->device, &queue->error);
+    if (status == SKIM_OK)
+        queue->impl = calloc(1, sizeof(uint64_t));
+    return status;
 }
 
 static void null_queue_destroy(skim_backend_queue *queue)
