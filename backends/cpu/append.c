@@ -1,0 +1,127 @@
+#include "backends/cpu/cpu.h"
+
+#include "runtime/mutant.h"
+
+#include <string.h>
+
+// Items are small; a few kv heads make one worth handing out.
+enum { HEADS_PER_ITEM = 8 };
+
+uint64_t skim_cpu_bounds_size(const skim_device *device, const skim_shape *shape)
+{
+    (void)device;
+    uint64_t page = (uint64_t)2 * shape->key_dim * skim_type_size(shape->type);
+    return skim_round_up(page * shape->slots * shape->kv_heads, 64);
+}
+
+typedef struct append_call {
+    const skim_cpu_context *context;
+    const skim_append_args *args;
+    const uint64_t *starts;
+} append_call;
+
+static uint32_t head_chunks(const skim_shape *shape)
+{
+    return (shape->kv_heads + HEADS_PER_ITEM - 1) / HEADS_PER_ITEM;
+}
+
+// Pages that get new tokens; without any, the last one, whose bounds are asked for.
+static void touched_pages(const skim_row *row, uint32_t page_size, uint32_t *first, uint32_t *count)
+{
+    *first = *count = 0;
+    if (row->length == 0)
+        return;
+    uint32_t last = (row->length - 1) / page_size;
+    *first = row->query_count > 0 ? (row->length - row->query_count) / page_size : last;
+    *count = last - *first + 1;
+}
+
+static void store_tokens(const skim_append_args *args, const skim_row *row, uint32_t page,
+                         uint32_t kv_head)
+{
+    const skim_shape *shape = args->shape;
+    const size_t size = skim_type_size(shape->type);
+    const uint32_t *table = skim_cpu_table(&args->table, row);
+    char *keys = skim_cpu_paged(&args->keys, shape->type, kv_head);
+    char *values = skim_cpu_paged(&args->values, shape->type, kv_head);
+    uint32_t first_new = row->length - row->query_count;
+    uint32_t token = page * shape->page_size;
+    uint32_t end = skim_cpu_minimum(row->length - token, shape->page_size) + token;
+    for (token = token < first_new ? first_new : token; token < end; token++) {
+        uint64_t source = (uint64_t)row->query_start + (token - first_new);
+        uint64_t offset = token % shape->page_size;
+        uint64_t slot = table[page];
+        if (SKIM_MUTANT(append_wrong_page) && offset == 0 && page > 0)
+            slot = table[page - 1];
+        memcpy(keys + (slot * args->keys.page_stride + offset * args->keys.token_stride) * size,
+               skim_cpu_element(&args->k, source, kv_head), shape->key_dim * size);
+        memcpy(values + (slot * args->values.page_stride + offset * args->values.token_stride) * size,
+               skim_cpu_element(&args->v, source, kv_head), shape->value_dim * size);
+    }
+}
+
+static void update_bounds(const append_call *call, const skim_row *row, uint32_t page,
+                          uint32_t kv_head)
+{
+    const skim_append_args *args = call->args;
+    const skim_shape *shape = args->shape;
+    const size_t size = skim_type_size(shape->type);
+    const uint64_t slot = skim_cpu_table(&args->table, row)[page];
+    uint32_t first = page * shape->page_size;
+    if (SKIM_MUTANT(append_stale_bounds) && first < row->length - row->query_count)
+        return;
+    uint32_t tokens = skim_cpu_minimum(row->length - first, shape->page_size);
+    if (SKIM_MUTANT(append_bounds_past_end) && tokens < shape->page_size)
+        tokens++;
+    uint32_t divisor = SKIM_MUTANT(append_sample_deviation) && tokens > 1 ? tokens - 1 : tokens;
+    char *bounds = skim_cpu_bounds(args->bounds, args->bounds_offset, shape, kv_head);
+    skim_cpu_bounds_job job = {
+        .type = shape->type,
+        .kind = shape->bounds,
+        .dim = shape->key_dim,
+        .tokens = tokens,
+        .divisor = divisor,
+        .keys = skim_cpu_paged(&args->keys, shape->type, kv_head) +
+                slot * args->keys.page_stride * size,
+        .token_stride = args->keys.token_stride * size,
+        .bounds = bounds + slot * 2 * shape->key_dim * size,
+    };
+    call->context->kernels->bounds(&job);
+}
+
+static void append_item(void *argument, uint64_t item, uint32_t worker)
+{
+    (void)worker;
+    const append_call *call = argument;
+    const skim_append_args *args = call->args;
+    const skim_shape *shape = args->shape;
+    uint32_t r = skim_cpu_find_row(call->starts, args->row_count, item);
+    const skim_row *row = skim_cpu_rows(&args->rows) + r;
+    uint32_t first, count;
+    touched_pages(row, shape->page_size, &first, &count);
+    uint32_t index = (uint32_t)(item - call->starts[r]);
+    uint32_t page = first + index / head_chunks(shape);
+    uint32_t kv_head = index % head_chunks(shape) * HEADS_PER_ITEM;
+    uint32_t end = skim_cpu_minimum(shape->kv_heads, kv_head + HEADS_PER_ITEM);
+    for (; kv_head < end; kv_head++) {
+        store_tokens(args, row, page, kv_head);
+        update_bounds(call, row, page, kv_head);
+    }
+}
+
+void skim_cpu_append(const skim_cpu_context *context, const skim_append_args *args)
+{
+    skim_cpu_arena arena = skim_cpu_shared_arena(context->scratch);
+    uint64_t *starts = skim_cpu_take(&arena, (uint64_t)args->row_count + 1, sizeof *starts);
+    const skim_row *rows = skim_cpu_rows(&args->rows);
+    uint64_t items = 0;
+    for (uint32_t r = 0; r < args->row_count; r++) {
+        uint32_t first, count;
+        touched_pages(&rows[r], args->shape->page_size, &first, &count);
+        starts[r] = items;
+        items += (uint64_t)count * head_chunks(args->shape);
+    }
+    starts[args->row_count] = items;
+    append_call call = {.context = context, .args = args, .starts = starts};
+    skim_cpu_team_run(context->team, items, append_item, &call);
+}
