@@ -1,0 +1,59 @@
+// The skim command: finds the subcommand, reads its options, runs it.
+#include "commands.h"
+#include "report.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct command commands[] = {
+    {"devices", "list every backend and device", NULL,
+     "Lists every backend and device with its limits and, for an absent one, the reason.",
+     OPTIONS_COMMON, devices_run},
+    {"replay", "run recorded queries, keys and values through a cache", "TRACE",
+     "Runs the recorded Q, K and V of a trace (safetensors, docs/trace.md) through a cache: the prompt\n"
+     "first, then each recorded query. Reports what was read, the share of the dense attention on it,\n"
+     "the difference from the dense result, and the times.",
+     OPTIONS_COMMON | OPTIONS_POLICY | OPTIONS_REPLAY, replay_run},
+    {"bench", "time the verbs on synthetic data of a given shape", NULL,
+     "Times each verb of one layer's decode, the sparse and the dense attention as a whole, and the\n"
+     "machine's own ceilings, interleaved in one run, on data that is not in the last-level cache.",
+     OPTIONS_COMMON | OPTIONS_POLICY | OPTIONS_SHAPE | OPTIONS_BENCH, bench_run},
+    {"conform", "run the conformance suite on a device", NULL,
+     "Runs the conformance suite on a device and ends with 'N passed, N failed, N skipped'.",
+     OPTIONS_COMMON | OPTIONS_CONFORM, conform_run},
+};
+
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static int print_help(void)
+{
+    puts("Skim reads the few pages that the query needs.\n\n"
+         "Usage: skim COMMAND [options]\n");
+    for (size_t i = 0; i < COMMANDS; i++)
+        printf("  %-9s %s\n", commands[i].name, commands[i].summary);
+    puts("\n'skim COMMAND --help' lists the options of a command; 'skim --version' the version.");
+    return EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return report_usage("no command given; 'skim --help' lists them");
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
+        return print_help();
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("skim %s\n", skim_version());
+        return EXIT_DONE;
+    }
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(commands[i].name, argv[1]) != 0)
+            continue;
+        struct settings settings;
+        int status = EXIT_DONE;
+        if (options_read(&commands[i], argc - 1, (const char **)argv + 1, &settings, &status))
+            status = commands[i].run(&settings);
+        options_free(&settings);
+        return status;
+    }
+    return report_usage("there is no command '%s'; 'skim --help' lists them", argv[1]);
+}

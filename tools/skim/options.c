@@ -1,0 +1,387 @@
+#include "options.h"
+
+#include "report.h"
+
+#include <errno.h>
+#include <math.h>
+#include <popt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum option_kind { FLAG, TEXT, COUNT, COUNTS, SEED, REAL, CHOICE } option_kind;
+
+struct choice {
+    const char *name;
+    uint32_t value;
+};
+
+static const struct choice page_sizes[] = {{"8", 8}, {"16", 16}, {"32", 32}, {"64", 64}, {0}};
+static const struct choice selects[] = {
+    {"head", SKIM_SELECT_HEAD}, {"group", SKIM_SELECT_GROUP}, {0}};
+static const struct choice combines[] = {{"max", SKIM_COMBINE_MAX},
+                                         {"mean", SKIM_COMBINE_MEAN},
+                                         {"softmax-max", SKIM_COMBINE_SOFTMAX_MAX},
+                                         {"softmax-mean", SKIM_COMBINE_SOFTMAX_MEAN},
+                                         {0}};
+static const struct choice bounds[] = {
+    {"minmax", SKIM_BOUNDS_MINMAX}, {"meanstd", SKIM_BOUNDS_MEANSTD}, {0}};
+static const struct choice bounds_types[] = {
+    {"native", SKIM_BOUNDS_NATIVE}, {"i8", SKIM_BOUNDS_I8}, {0}};
+static const struct choice types[] = {
+    {"f32", SKIM_F32}, {"f16", SKIM_F16}, {"bf16", SKIM_BF16}, {0}};
+static const struct choice logs[] = {{"none", SKIM_LOG_NONE},       {"error", SKIM_LOG_ERROR},
+                                     {"warning", SKIM_LOG_WARNING}, {"info", SKIM_LOG_INFO},
+                                     {"debug", SKIM_LOG_DEBUG},     {0}};
+
+typedef struct option_spec {
+    unsigned group;
+    const char *name;
+    option_kind kind;
+    size_t offset;                // of the field in settings
+    double least, most;           // of a number
+    const struct choice *choices; // of a CHOICE
+    const char *argument, *help;
+} option_spec;
+
+#define AT(field) offsetof(struct settings, field)
+#define U32 4294967295.0
+
+static const option_spec specs[] = {
+    {OPTIONS_COMMON, "device", TEXT, AT(device), 0, 0, NULL, "SEL",
+     "auto, cpu, cuda, cuda:1, vulkan:0 or a UUID (default auto)"},
+    {OPTIONS_COMMON, "json", FLAG, AT(json), 0, 0, NULL, NULL, "print JSON"},
+    {OPTIONS_COMMON, "threads", COUNT, AT(threads), 0, 4096, NULL, "N",
+     "threads of the CPU (default 0: one per processor)"},
+    {OPTIONS_COMMON, "log", CHOICE, AT(log), 0, 0, logs, "LEVEL",
+     "what the library says on stderr: none, error, warning, info, debug (default warning)"},
+    {OPTIONS_COMMON, "help", FLAG, AT(help), 0, 0, NULL, NULL, "print this help"},
+    {OPTIONS_COMMON, "version", FLAG, AT(version), 0, 0, NULL, NULL, "print the version"},
+
+    {OPTIONS_POLICY, "budget", COUNT, AT(budget), 1, U32, NULL, "TOKENS",
+     "tokens that attend may read per list (default 1024)"},
+    {OPTIONS_POLICY, "budget-fraction", REAL, AT(budget_fraction), 1e-9, 1, NULL, "F",
+     "the budget as a share of the length, instead of --budget"},
+    {OPTIONS_POLICY, "page-size", CHOICE, AT(page_size), 0, 0, page_sizes, "P",
+     "tokens in a page: 8, 16, 32 or 64 (default 16)"},
+    {OPTIONS_POLICY, "dense-layers", COUNT, AT(dense_layers), 0, U32, NULL, "N",
+     "the model's first N layers stay dense (default 2)"},
+    {OPTIONS_POLICY, "dense-below", COUNT, AT(dense_below), 0, U32, NULL, "N",
+     "sequences shorter than N tokens stay dense (default 0)"},
+    {OPTIONS_POLICY, "select", CHOICE, AT(select), 0, 0, selects, "head|group",
+     "one list per query head or per kv head (default group if a kv head has several)"},
+    {OPTIONS_POLICY, "combine", CHOICE, AT(combine), 0, 0, combines, "HOW",
+     "how group combines scores: max, mean, softmax-max, softmax-mean (default softmax-max)"},
+    {OPTIONS_POLICY, "bounds", CHOICE, AT(bounds), 0, 0, bounds, "minmax|meanstd",
+     "what summarises a page's keys (default minmax)"},
+    {OPTIONS_POLICY, "bounds-type", CHOICE, AT(bounds_type), 0, 0, bounds_types, "native|i8",
+     "how bounds are stored (default native: as the keys)"},
+    {OPTIONS_POLICY, "spread", REAL, AT(spread), 0, 1e6, NULL, "LAMBDA",
+     "weight of the deviation in meanstd (default 1)"},
+    {OPTIONS_POLICY, "sink-pages", COUNT, AT(sink_pages), 0, U32, NULL, "N",
+     "pages at the start that are always read (default 0)"},
+    {OPTIONS_POLICY, "recent-pages", COUNT, AT(recent_pages), 0, U32, NULL, "N",
+     "pages at the end that are always read (default 1: the last)"},
+
+    {OPTIONS_REPLAY, "out", TEXT, AT(out), 0, 0, NULL, "FILE",
+     "write results, lse and the pages read of every query (safetensors)"},
+
+    {OPTIONS_SHAPE, "q-heads", COUNT, AT(q_heads), 1, U32, NULL, "N", "query heads (default 32)"},
+    {OPTIONS_SHAPE, "kv-heads", COUNT, AT(kv_heads), 1, U32, NULL, "N", "kv heads (default 8)"},
+    {OPTIONS_SHAPE, "head-dim", COUNT, AT(head_dim), 1, U32, NULL, "N", "channels (default 128)"},
+    {OPTIONS_SHAPE, "context", COUNTS, AT(contexts), 1, U32, NULL, "N[,N...]",
+     "tokens of a sequence; several make a list (default 32768)"},
+    {OPTIONS_SHAPE, "type", CHOICE, AT(type), 0, 0, types, "f32|f16|bf16",
+     "of keys, values and queries (default f16)"},
+    {OPTIONS_SHAPE, "batch", COUNT, AT(batch), 1, 65536, NULL, "N", "sequences (default 1)"},
+    {OPTIONS_SHAPE, "layers", COUNT, AT(layers), 0, 65536, NULL, "N",
+     "layers to rotate through (default 0: enough to leave the last-level cache)"},
+
+    {OPTIONS_BENCH, "prefill", COUNT, AT(prefill), 0, U32, NULL, "N",
+     "also time the dense attention of a prompt of N tokens (default 0: do not)"},
+    {OPTIONS_BENCH, "repeat", COUNT, AT(repeat), 1, 100000, NULL, "N",
+     "repetitions whose median is printed (default 25)"},
+
+    {OPTIONS_CONFORM, "quick", FLAG, AT(quick), 0, 0, NULL, NULL, "only the quick cases"},
+    {OPTIONS_CONFORM, "filter", TEXT, AT(filter), 0, 0, NULL, "TEXT",
+     "only cases whose name contains this"},
+    {OPTIONS_CONFORM, "seed", SEED, AT(seed), 0, 0, NULL, "N", "seed of the random data"},
+};
+
+enum { SPECS = sizeof specs / sizeof *specs };
+
+static const struct {
+    unsigned group;
+    const char *heading;
+} headings[] = {
+    {OPTIONS_REPLAY, "Output:"}, {OPTIONS_SHAPE, "Shape:"},   {OPTIONS_BENCH, "Measurement:"},
+    {OPTIONS_CONFORM, "Cases:"}, {OPTIONS_POLICY, "Policy:"}, {OPTIONS_COMMON, "Common:"},
+};
+
+enum { GROUPS = sizeof headings / sizeof *headings };
+
+static bool read_count(const char *text, double least, double most, uint64_t *value, char **end)
+{
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    *value = strtoull(text, end, 10);
+    return errno == 0 && (double)*value >= least && (double)*value <= most;
+}
+
+static int wrong_number(const option_spec *spec, const char *text)
+{
+    if (spec->kind == SEED)
+        return report_usage("--%s takes a whole number, not '%s'", spec->name, text);
+    const char *what = spec->kind == REAL     ? "a number"
+                       : spec->kind == COUNTS ? "at most 16 whole numbers with commas between them,"
+                                              : "a whole number";
+    if (spec->most >= U32)
+        return report_usage("--%s takes %s of at least %g, not '%s'", spec->name, what, spec->least,
+                            text);
+    return report_usage("--%s takes %s from %g to %g, not '%s'", spec->name, what, spec->least,
+                        spec->most, text);
+}
+
+static int read_counts(const option_spec *spec, const char *text, count_list *list)
+{
+    list->count = 0;
+    const char *rest = text;
+    do {
+        uint64_t value = 0;
+        char *end = NULL;
+        if (list->count == OPTIONS_CONTEXTS ||
+            !read_count(rest, spec->least, spec->most, &value, &end) || (*end && *end != ','))
+            return wrong_number(spec, text);
+        list->values[list->count++] = (uint32_t)value;
+        rest = *end ? end + 1 : NULL;
+    } while (rest);
+    return EXIT_DONE;
+}
+
+static int read_choice(const option_spec *spec, const char *text, uint32_t *value)
+{
+    char names[128] = "";
+    for (const struct choice *choice = spec->choices; choice->name; choice++) {
+        if (strcmp(choice->name, text) == 0) {
+            *value = choice->value;
+            return EXIT_DONE;
+        }
+        size_t length = strlen(names);
+        snprintf(names + length, sizeof names - length, "%s%s",
+                 choice == spec->choices ? ""
+                 : (choice + 1)->name    ? ", "
+                                         : " or ",
+                 choice->name);
+    }
+    return report_usage("--%s takes %s, not '%s'", spec->name, names, text);
+}
+
+static int read_real(const option_spec *spec, const char *text, double *value)
+{
+    char *end = NULL;
+    *value = strtod(text, &end);
+    bool number = end != text && *end == '\0' && strchr("0123456789.", *text);
+    if (!number || !isfinite(*value) || *value < spec->least || *value > spec->most)
+        return wrong_number(spec, text);
+    return EXIT_DONE;
+}
+
+static int read_option(const option_spec *spec, char *text, struct settings *settings)
+{
+    void *field = (char *)settings + spec->offset;
+    uint64_t value = 0;
+    char *end = NULL;
+    switch (spec->kind) {
+    case FLAG:
+        *(bool *)field = true;
+        return EXIT_DONE;
+    case TEXT:
+        free(*(char **)field);
+        *(char **)field = strdup(text);
+        return *(char **)field ? EXIT_DONE
+                               : report_failure("out of memory; free some and try again");
+    case COUNT:
+        if (!read_count(text, spec->least, spec->most, &value, &end) || *end)
+            return wrong_number(spec, text);
+        *(uint32_t *)field = (uint32_t)value;
+        return EXIT_DONE;
+    case COUNTS:
+        return read_counts(spec, text, field);
+    case SEED:
+        if (!read_count(text, 0, 2e19, field, &end) || *end)
+            return wrong_number(spec, text);
+        return EXIT_DONE;
+    case REAL:
+        return read_real(spec, text, field);
+    case CHOICE:
+        return read_choice(spec, text, field);
+    }
+    return EXIT_FAILED;
+}
+
+// popt's tables of the groups that a command takes, made from specs.
+struct tables {
+    struct poptOption groups[GROUPS + 1];
+    struct poptOption options[SPECS + GROUPS]; // of one group after the other, each with its end
+};
+
+static void make_tables(unsigned groups, struct tables *tables)
+{
+    *tables = (struct tables){0};
+    struct poptOption *next = tables->options;
+    struct poptOption *group = tables->groups;
+    for (size_t g = 0; g < GROUPS; g++) {
+        if (!(groups & headings[g].group))
+            continue;
+        *group++ = (struct poptOption){
+            .argInfo = POPT_ARG_INCLUDE_TABLE, .arg = next, .descrip = headings[g].heading};
+        for (size_t i = 0; i < SPECS; i++)
+            if (specs[i].group == headings[g].group)
+                *next++ = (struct poptOption){.longName = specs[i].name,
+                                              .argInfo = specs[i].kind == FLAG ? POPT_ARG_NONE
+                                                                               : POPT_ARG_STRING,
+                                              .val = (int)i + 1,
+                                              .descrip = specs[i].help,
+                                              .argDescrip = specs[i].argument};
+        next++;
+    }
+}
+
+static void set_defaults(struct settings *settings)
+{
+    *settings = (struct settings){
+        .log = SKIM_LOG_WARNING,
+        .budget = 1024,
+        .page_size = 16,
+        .dense_layers = 2,
+        .spread = 1,
+        .recent_pages = 1,
+        .q_heads = 32,
+        .kv_heads = 8,
+        .head_dim = 128,
+        .type = SKIM_F16,
+        .batch = 1,
+        .contexts = {.count = 1, .values = {32768}},
+        .repeat = 25,
+    };
+}
+
+static int read_all(const struct command *command, poptContext context, struct settings *settings)
+{
+    bool seen[SPECS + 1] = {false};
+    for (int index; (index = poptGetNextOpt(context)) != -1;) {
+        if (index < -1)
+            return report_usage("%s: %s; 'skim %s --help' lists the options",
+                                poptBadOption(context, POPT_BADOPTION_NOALIAS), poptStrerror(index),
+                                command->name);
+        char *text = poptGetOptArg(context);
+        seen[index] = true;
+        int status = read_option(&specs[index - 1], text, settings);
+        free(text);
+        if (status != EXIT_DONE)
+            return status;
+    }
+    if (settings->help || settings->version)
+        return EXIT_DONE;
+    bool budget = false;
+    for (size_t i = 0; i < SPECS; i++)
+        if (strcmp(specs[i].name, "budget") == 0)
+            budget = seen[i + 1];
+    if (budget && settings->budget_fraction > 0)
+        return report_usage("--budget and --budget-fraction exclude each other; give one");
+    const char *operand = command->operand ? poptGetArg(context) : NULL;
+    if (command->operand && !operand)
+        return report_usage("skim %s needs a %s; 'skim %s --help' says more", command->name,
+                            command->operand, command->name);
+    const char *surplus = poptGetArg(context);
+    if (surplus)
+        return report_usage("'%s' is one argument too many; 'skim %s --help' says what it takes",
+                            surplus, command->name);
+    if (operand && !(settings->trace = strdup(operand)))
+        return report_failure("out of memory; free some and try again");
+    return EXIT_DONE;
+}
+
+bool options_read(const struct command *command, int argc, const char **argv,
+                  struct settings *settings, int *exit_status)
+{
+    set_defaults(settings);
+    struct tables tables;
+    make_tables(command->groups, &tables);
+    char name[32];
+    snprintf(name, sizeof name, "skim %s", command->name);
+    argv[0] = name;
+    poptContext context = poptGetContext(NULL, argc, argv, tables.groups, 0);
+    if (!context) {
+        *exit_status = report_failure("out of memory; free some and try again");
+        return false;
+    }
+    char usage[64];
+    snprintf(usage, sizeof usage, "[options]%s%s", command->operand ? " " : "",
+             command->operand ? command->operand : "");
+    poptSetOtherOptionHelp(context, usage);
+    *exit_status = read_all(command, context, settings);
+    bool proceed = *exit_status == EXIT_DONE;
+    if (proceed && settings->help) {
+        poptPrintHelp(context, stdout, 0);
+        printf("\n%s\n", command->text);
+        proceed = false;
+    } else if (proceed && settings->version) {
+        printf("skim %s\n", skim_version());
+        proceed = false;
+    }
+    poptFreeContext(context);
+    return proceed;
+}
+
+void options_free(struct settings *settings)
+{
+    free(settings->device);
+    free(settings->trace);
+    free(settings->out);
+    free(settings->filter);
+}
+
+skim_policy options_policy(const struct settings *settings)
+{
+    skim_policy policy = skim_policy_defaults();
+    policy.budget = settings->budget;
+    policy.budget_fraction = settings->budget_fraction;
+    policy.dense_layers = settings->dense_layers;
+    policy.dense_below = settings->dense_below;
+    policy.select = (skim_select_mode)settings->select;
+    policy.combine = (skim_combine)settings->combine;
+    policy.spread = (float)settings->spread;
+    policy.sink_pages = settings->sink_pages;
+    policy.recent_pages = settings->recent_pages;
+    return policy;
+}
+
+static const char *choice_name(const struct choice *choices, uint32_t value, const char *otherwise)
+{
+    for (; choices->name; choices++)
+        if (choices->value == value)
+            return choices->name;
+    return otherwise;
+}
+
+const char *options_select_name(uint32_t select)
+{
+    return choice_name(selects, select, "auto");
+}
+
+const char *options_combine_name(uint32_t combine)
+{
+    return choice_name(combines, combine, "softmax-max");
+}
+
+const char *options_bounds_name(uint32_t value)
+{
+    return choice_name(bounds, value, "minmax");
+}
+
+const char *options_bounds_type_name(uint32_t bounds_type)
+{
+    return choice_name(bounds_types, bounds_type, "native");
+}

@@ -1,0 +1,71 @@
+// The options of every command, one table.
+#ifndef SKIM_TOOL_OPTIONS_H
+#define SKIM_TOOL_OPTIONS_H
+
+#include "skim/skim.h"
+
+#include <stdbool.h>
+
+enum { OPTIONS_CONTEXTS = 16 };
+
+// Which groups of options a command takes.
+enum {
+    OPTIONS_COMMON = 1 << 0,
+    OPTIONS_POLICY = 1 << 1,
+    OPTIONS_REPLAY = 1 << 2,
+    OPTIONS_SHAPE = 1 << 3,
+    OPTIONS_BENCH = 1 << 4,
+    OPTIONS_CONFORM = 1 << 5
+};
+
+typedef struct count_list {
+    uint32_t count;
+    uint32_t values[OPTIONS_CONTEXTS];
+} count_list;
+
+struct settings {
+    // common
+    char *device;
+    bool json, help, version;
+    uint32_t threads, log;
+    // policy
+    uint32_t budget, page_size, dense_layers, dense_below;
+    double budget_fraction, spread;
+    uint32_t select, combine, bounds, bounds_type; // enums of skim/policy.h
+    uint32_t sink_pages, recent_pages;
+    // replay
+    char *trace, *out;
+    // shape and bench
+    uint32_t q_heads, kv_heads, head_dim, type, batch, layers, prefill, repeat;
+    count_list contexts;
+    // conform
+    bool quick;
+    char *filter;
+    uint64_t seed;
+};
+
+struct command {
+    const char *name;
+    const char *summary;
+    const char *operand; // name of its one operand, or NULL
+    const char *text;    // for --help: what it does
+    unsigned groups;
+    int (*run)(const struct settings *settings);
+};
+
+// Reads a command's arguments (argv[0] is not looked at). Returns true to go on; else exit_status
+// is what the program ends with: an error was reported, or help was printed.
+bool options_read(const struct command *command, int argc, const char **argv,
+                  struct settings *settings, int *exit_status);
+void options_free(struct settings *settings);
+
+// The policy that the options ask for.
+skim_policy options_policy(const struct settings *settings);
+
+// Names of the values of an option, for messages and JSON ("group", "minmax").
+const char *options_select_name(uint32_t select);
+const char *options_combine_name(uint32_t combine);
+const char *options_bounds_name(uint32_t bounds);
+const char *options_bounds_type_name(uint32_t bounds_type);
+
+#endif

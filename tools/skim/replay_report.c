@@ -1,0 +1,139 @@
+// What a replay found, as JSON and as a table.
+#include "replay.h"
+#include "report.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static json_t *layer_json(const struct replay_layer *layer)
+{
+    return json_pack("{s:I, s:b, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}",              //
+                     "layer", (json_int_t)layer->trace->index, "sparse", layer->sparse, //
+                     "pages_read", (json_int_t)layer->pages_read,                       //
+                     "pages_total", (json_int_t)layer->pages_total,                     //
+                     "bytes_read", (json_int_t)layer->bytes_read,                       //
+                     "bytes_dense", (json_int_t)layer->bytes_dense,                     //
+                     "mass_kept", report_real(layer->mass_kept),                        //
+                     "relative_error", report_real(layer->relative_error),              //
+                     "sparse_ms", report_real(layer->sparse_ms),                        //
+                     "dense_ms", report_real(layer->dense_ms));
+}
+
+json_t *replay_json(const struct replay *replay)
+{
+    const struct trace *trace = &replay->trace;
+    json_t *layers = json_array();
+    for (uint32_t i = 0; i < trace->layer_count; i++)
+        json_array_append_new(layers, layer_json(&replay->layers[i]));
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o}",                            //
+                     "device", replay->session.info.selector, "trace", replay->settings->trace,  //
+                     "model", trace->model, "note", trace->note,                                 //
+                     "tokens", (json_int_t)trace->tokens, "queries", (json_int_t)trace->queries, //
+                     "budget", (json_int_t)replay->settings->budget,                             //
+                     "page_size", (json_int_t)replay->settings->page_size, "layers", layers);
+}
+
+struct sums {
+    double pages_read, pages_total, bytes_read, bytes_dense, mass, error, sparse_ms, dense_ms;
+    uint32_t layers;
+};
+
+static void add(struct sums *sums, const struct replay_layer *layer)
+{
+    sums->pages_read += (double)layer->pages_read;
+    sums->pages_total += (double)layer->pages_total;
+    sums->bytes_read += (double)layer->bytes_read;
+    sums->bytes_dense += (double)layer->bytes_dense;
+    sums->mass += layer->mass_kept;
+    sums->error += layer->relative_error;
+    sums->sparse_ms += layer->sparse_ms;
+    sums->dense_ms += layer->dense_ms;
+    sums->layers++;
+}
+
+// One row; heads and queries are what the sums of pages are averaged over.
+static void add_row(struct report_table *table, const char *name, const char *ran, double heads,
+                    double queries, const struct sums *sums)
+{
+    table_row(table);
+    table_cell(table, name);
+    table_cell(table, ran);
+    table_cell(table, report_format("%.1f", sums->pages_read / (heads * queries)).text);
+    table_cell(table, report_format("of %.1f", sums->pages_total / (heads * queries)).text);
+    table_cell(table, report_bytes(sums->bytes_read / queries).text);
+    table_cell(table, report_format("of %s", report_bytes(sums->bytes_dense / queries).text).text);
+    table_cell(table, report_format("%.1f %%", 100 * sums->bytes_read / sums->bytes_dense).text);
+    table_cell(table, report_format("%.1f %%", 100 * sums->mass / sums->layers).text);
+    table_cell(table, report_format("%.4f", sums->error / sums->layers).text);
+    table_cell(table, report_format("%.3f", sums->sparse_ms).text);
+    table_cell(table, report_format("%.3f", sums->dense_ms).text);
+}
+
+static void print_head(const struct replay *replay)
+{
+    const struct trace *trace = &replay->trace;
+    const struct settings *settings = replay->settings;
+    printf("Trace: %s, %u layer%s, %u tokens, the last %u as queries\n", settings->trace,
+           trace->layer_count, trace->layer_count == 1 ? "" : "s", trace->tokens, trace->queries);
+    if (*trace->model)
+        printf("Model: %s\n", trace->model);
+    if (*trace->note)
+        printf("Note:  %s\n", trace->note);
+    session_print_device(&replay->session);
+    if (settings->budget_fraction > 0)
+        printf("Policy: budget %g of the length", settings->budget_fraction);
+    else
+        printf("Policy: budget %u tokens", settings->budget);
+    printf(", pages of %u, %s bounds, the model's first %u layers dense\n\n", settings->page_size,
+           options_bounds_name(settings->bounds), settings->dense_layers);
+}
+
+static void print_meaning(const struct sums *all, const struct sums *sparse)
+{
+    if (sparse->layers == 0) {
+        puts(
+            "\nNothing ran sparse: every layer is among --dense-layers, or all pages fit the budget.");
+        return;
+    }
+    printf(
+        "\nIn the %u layer%s that ran sparse a query read %.0f %% of the pages and, with the bounds, %.0f "
+        "%% of the bytes, kept %.1f %% of the attention, and its result differs from dense attention "
+        "by %.1f %%.\n",
+        sparse->layers, sparse->layers == 1 ? "" : "s",
+        100 * sparse->pages_read / sparse->pages_total,
+        100 * sparse->bytes_read / sparse->bytes_dense, 100 * sparse->mass / sparse->layers,
+        100 * sparse->error / sparse->layers);
+    (void)all;
+}
+
+int replay_print(const struct replay *replay)
+{
+    static const char *const heading[] = {"layer",         "ran",       "pages",   "",
+                                          "bytes a query", "",          "share",   "mass kept",
+                                          "error",         "sparse ms", "dense ms"};
+    const struct trace *trace = &replay->trace;
+    struct report_table table = {0};
+    table_row(&table);
+    for (size_t i = 0; i < sizeof heading / sizeof *heading; i++)
+        table_cell(&table, heading[i]);
+    struct sums all = {0};
+    struct sums sparse = {0};
+    double heads = 0;
+    print_head(replay);
+    for (uint32_t i = 0; i < trace->layer_count; i++) {
+        const struct replay_layer *layer = &replay->layers[i];
+        struct sums one = {0};
+        add(&one, layer);
+        add(&all, layer);
+        if (layer->sparse)
+            add(&sparse, layer);
+        heads += layer->trace->kv_heads;
+        add_row(&table, report_format("%u", layer->trace->index).text,
+                layer->sparse ? "sparse" : "dense", layer->trace->kv_heads, trace->queries, &one);
+    }
+    if (trace->layer_count > 1)
+        add_row(&table, "all", "", heads, trace->queries, &all);
+    table_print(&table);
+    print_meaning(&all, &sparse);
+    return EXIT_DONE;
+}

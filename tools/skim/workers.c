@@ -1,0 +1,108 @@
+#include "workers.h"
+
+#include "report.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+struct workers {
+    uint32_t count, started;
+    pthread_t *threads;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    uint32_t generation; // guarded by lock; grows with every run
+    bool stop;           // guarded by lock
+    void (*work)(void *argument, uint32_t index);
+    void *argument;
+    atomic_uint ready, done, index;
+};
+
+static void work_once(struct workers *workers, uint32_t index)
+{
+    // Sleeping threads take long to wake: the clock starts when all are here.
+    atomic_fetch_add(&workers->ready, 1);
+    while (atomic_load_explicit(&workers->ready, memory_order_acquire) < workers->count)
+        continue;
+    workers->work(workers->argument, index);
+    atomic_fetch_add(&workers->done, 1);
+}
+
+static void *run_worker(void *argument)
+{
+    struct workers *workers = argument;
+    uint32_t index = 1 + atomic_fetch_add(&workers->index, 1);
+    uint32_t seen = 0;
+    for (;;) {
+        pthread_mutex_lock(&workers->lock);
+        while (workers->generation == seen && !workers->stop)
+            pthread_cond_wait(&workers->wake, &workers->lock);
+        seen = workers->generation;
+        bool stop = workers->stop;
+        pthread_mutex_unlock(&workers->lock);
+        if (stop)
+            return NULL;
+        work_once(workers, index);
+    }
+}
+
+struct workers *workers_create(uint32_t count)
+{
+    struct workers *workers = calloc(1, sizeof *workers);
+    if (!workers)
+        return NULL;
+    workers->count = count;
+    pthread_mutex_init(&workers->lock, NULL);
+    pthread_cond_init(&workers->wake, NULL);
+    workers->threads = calloc(count, sizeof *workers->threads);
+    while (workers->threads && workers->started + 1 < count) {
+        if (pthread_create(&workers->threads[workers->started], NULL, run_worker, workers) != 0)
+            break;
+        workers->started++;
+    }
+    if (workers->threads && workers->started + 1 == count)
+        return workers;
+    workers_destroy(workers);
+    return NULL;
+}
+
+void workers_destroy(struct workers *workers)
+{
+    if (!workers)
+        return;
+    pthread_mutex_lock(&workers->lock);
+    workers->stop = true;
+    pthread_cond_broadcast(&workers->wake);
+    pthread_mutex_unlock(&workers->lock);
+    for (uint32_t i = 0; i < workers->started; i++)
+        pthread_join(workers->threads[i], NULL);
+    pthread_cond_destroy(&workers->wake);
+    pthread_mutex_destroy(&workers->lock);
+    free(workers->threads);
+    free(workers);
+}
+
+uint32_t workers_count(const struct workers *workers)
+{
+    return workers->count;
+}
+
+double workers_run(struct workers *workers, void (*work)(void *argument, uint32_t index),
+                   void *argument)
+{
+    atomic_store(&workers->ready, 0);
+    atomic_store(&workers->done, 0);
+    pthread_mutex_lock(&workers->lock);
+    workers->work = work;
+    workers->argument = argument;
+    workers->generation++;
+    pthread_cond_broadcast(&workers->wake);
+    pthread_mutex_unlock(&workers->lock);
+    while (atomic_load(&workers->ready) < workers->count - 1)
+        continue;
+    double start = now();
+    work_once(workers, 0);
+    while (atomic_load(&workers->done) < workers->count)
+        continue;
+    return now() - start;
+}
