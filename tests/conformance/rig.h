@@ -58,6 +58,10 @@ skim_row rig_skim_row(const rig *r, uint32_t row);
 bool rig_send_rows(rig *r, const skim_row *rows, uint32_t count, box *sent);
 bool rig_send_table(rig *r, box *sent);
 bool rig_append_rows(rig *r, const skim_row *rows, uint32_t count, const uint32_t *which);
+bool rig_estimate_rows(rig *r, const skim_row *rows, uint32_t count);
+bool rig_select_rows(rig *r, const skim_row *rows, uint32_t count);
+// estimate, select and attend of some rows.
+bool rig_decode_rows(rig *r, const skim_row *rows, uint32_t count);
 bool rig_attend_rows(rig *r, const skim_row *rows, uint32_t count, bool lists);
 const float *rig_query(const rig *r, uint32_t row, uint32_t index, uint32_t head);
 bool rig_is_sparse(const rig_row *row);

@@ -218,14 +218,10 @@ bool rig_check_pools(rig *r)
 
 // --- estimate
 
-bool rig_estimate(rig *r)
+bool rig_estimate_rows(rig *r, const skim_row *rows, uint32_t count)
 {
-    skim_row rows[RIG_ROWS_MAX];
-    for (uint32_t i = 0; i < r->row_count; i++) {
-        rows[i] = rig_skim_row(r, i);
-    }
     box sent, table;
-    if (!rig_send_rows(r, rows, r->row_count, &sent) || !rig_send_table(r, &table) ||
+    if (!rig_send_rows(r, rows, count, &sent) || !rig_send_table(r, &table) ||
         !box_send(r->ctx, &r->q)) {
         return false;
     }
@@ -233,7 +229,7 @@ bool rig_estimate(rig *r)
         .size_of = sizeof args,
         .shape = &r->shape,
         .rows = sent.tensor,
-        .row_count = r->row_count,
+        .row_count = count,
         .token_count = r->token_count,
         .table = table.tensor,
         .table_count = r->table_count,
@@ -250,6 +246,20 @@ bool rig_estimate(rig *r)
     box_consumed(&table);
     box_consumed(&r->q);
     return done;
+}
+
+static void all_rows(const rig *r, skim_row *rows)
+{
+    for (uint32_t i = 0; i < r->row_count; i++) {
+        rows[i] = rig_skim_row(r, i);
+    }
+}
+
+bool rig_estimate(rig *r)
+{
+    skim_row rows[RIG_ROWS_MAX];
+    all_rows(r, rows);
+    return rig_estimate_rows(r, rows, r->row_count);
 }
 
 static bool check_score_row(rig *r, uint32_t i, uint32_t head)
@@ -295,21 +305,17 @@ bool rig_check_scores(rig *r)
 
 // --- select
 
-bool rig_select(rig *r)
+bool rig_select_rows(rig *r, const skim_row *rows, uint32_t count)
 {
-    skim_row rows[RIG_ROWS_MAX];
-    for (uint32_t i = 0; i < r->row_count; i++) {
-        rows[i] = rig_skim_row(r, i);
-    }
     box sent;
-    if (!rig_send_rows(r, rows, r->row_count, &sent)) {
+    if (!rig_send_rows(r, rows, count, &sent)) {
         return false;
     }
     skim_select_args args = {
         .size_of = sizeof args,
         .shape = &r->shape,
         .rows = sent.tensor,
-        .row_count = r->row_count,
+        .row_count = count,
         .scores = r->scores.buffer,
         .scores_offset = r->scores.offset,
         .score_stride = r->score_stride,
@@ -323,6 +329,13 @@ bool rig_select(rig *r)
     bool done = ok(r->ctx, skim_select(r->ctx->queue, &args), "skim_select");
     box_consumed(&sent);
     return done;
+}
+
+bool rig_select(rig *r)
+{
+    skim_row rows[RIG_ROWS_MAX];
+    all_rows(r, rows);
+    return rig_select_rows(r, rows, r->row_count);
 }
 
 // A list against the scores that the device itself computed.
@@ -417,12 +430,16 @@ static bool any_sparse(const rig *r)
     return false;
 }
 
+bool rig_decode_rows(rig *r, const skim_row *rows, uint32_t count)
+{
+    return rig_estimate_rows(r, rows, count) && rig_select_rows(r, rows, count) &&
+           rig_attend_rows(r, rows, count, true);
+}
+
 bool rig_attend(rig *r)
 {
     skim_row rows[RIG_ROWS_MAX];
-    for (uint32_t i = 0; i < r->row_count; i++) {
-        rows[i] = rig_skim_row(r, i);
-    }
+    all_rows(r, rows);
     return rig_attend_rows(r, rows, r->row_count, any_sparse(r));
 }
 
