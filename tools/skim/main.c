@@ -10,13 +10,14 @@ static const struct command commands[] = {
      "Lists every backend and device with its limits and, for an absent one, the reason.",
      OPTIONS_COMMON, devices_run},
     {"replay", "run recorded queries, keys and values through a cache", "TRACE",
-     "Runs the recorded Q, K and V of a trace (safetensors, docs/trace.md) through a cache: the prompt\n"
-     "first, then each recorded query. Reports what was read, the share of the dense attention on it,\n"
-     "the difference from the dense result, and the times.",
+     "Runs the recorded Q, K and V of a trace (safetensors, docs/trace.md) through a cache: the\n"
+     "prompt first, then each recorded query. Reports what was read, the share of the dense\n"
+     "attention on it, the difference from the dense result, and the times.",
      OPTIONS_COMMON | OPTIONS_POLICY | OPTIONS_REPLAY, replay_run},
     {"bench", "time the verbs on synthetic data of a given shape", NULL,
-     "Times each verb of one layer's decode, the sparse and the dense attention as a whole, and the\n"
-     "machine's own ceilings, interleaved in one run, on data that is not in the last-level cache.",
+     "Times each verb of one layer's decode, the sparse and the dense attention as a whole, and\n"
+     "the machine's own ceilings, interleaved in one run, on data that is not in the last-level\n"
+     "cache.",
      OPTIONS_COMMON | OPTIONS_POLICY | OPTIONS_SHAPE | OPTIONS_BENCH, bench_run},
     {"conform", "run the conformance suite on a device", NULL,
      "Runs the conformance suite on a device and ends with 'N passed, N failed, N skipped'.",

@@ -88,22 +88,21 @@ static void print_head(const struct replay *replay)
            options_bounds_name(settings->bounds), settings->dense_layers);
 }
 
-static void print_meaning(const struct sums *all, const struct sums *sparse)
+static void print_meaning(const struct sums *sparse)
 {
+    putchar('\n');
     if (sparse->layers == 0) {
         puts(
-            "\nNothing ran sparse: every layer is among --dense-layers, or all pages fit the budget.");
+            "Nothing ran sparse: all layers are among --dense-layers, or all pages fit the budget.");
         return;
     }
-    printf(
-        "\nIn the %u layer%s that ran sparse a query read %.0f %% of the pages and, with the bounds, %.0f "
-        "%% of the bytes, kept %.1f %% of the attention, and its result differs from dense attention "
-        "by %.1f %%.\n",
-        sparse->layers, sparse->layers == 1 ? "" : "s",
-        100 * sparse->pages_read / sparse->pages_total,
-        100 * sparse->bytes_read / sparse->bytes_dense, 100 * sparse->mass / sparse->layers,
-        100 * sparse->error / sparse->layers);
-    (void)all;
+    printf("It means: in the %u layer%s that ran sparse, a query read %.0f %% of the pages (", //
+           sparse->layers, sparse->layers == 1 ? "" : "s",
+           100 * sparse->pages_read / sparse->pages_total);
+    printf("with their bounds %.0f %% of the bytes), kept %.0f %% of the attention, ",
+           100 * sparse->bytes_read / sparse->bytes_dense, 100 * sparse->mass / sparse->layers);
+    printf("and its result differs from dense attention by %.0f %%.\n",
+           100 * sparse->error / sparse->layers);
 }
 
 int replay_print(const struct replay *replay)
@@ -134,6 +133,6 @@ int replay_print(const struct replay *replay)
     if (trace->layer_count > 1)
         add_row(&table, "all", "", heads, trace->queries, &all);
     table_print(&table);
-    print_meaning(&all, &sparse);
+    print_meaning(&sparse);
     return EXIT_DONE;
 }

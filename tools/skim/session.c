@@ -82,8 +82,6 @@ int session_cache_failure(const skim_cache *cache, skim_status status)
 
 void session_print_device(const struct session *session)
 {
-    printf("Device: %s, %s, %s", session->info.selector, session->info.name, session->info.driver);
-    if (session->limits.threads)
-        printf(", %u thread%s", session->limits.threads, session->limits.threads == 1 ? "" : "s");
-    putchar('\n');
+    printf("Device: %s, %s, %s\n", session->info.selector, session->info.name,
+           session->info.driver);
 }

@@ -22,7 +22,7 @@ void session_close(struct session *session);
 int session_queue_failure(const struct session *session, skim_status status);
 int session_cache_failure(const skim_cache *cache, skim_status status);
 
-// Prints the device as one line: "Device: cpu, Xeon, AVX-512, 2 threads".
+// Prints the device as one line: "Device: cpu, Xeon, AVX-512".
 void session_print_device(const struct session *session);
 
 #endif
