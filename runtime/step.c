@@ -172,7 +172,7 @@ static skim_append_args append_args(const skim_cache *cache, const skim_cache_la
 skim_status skim_step_append(skim_step *step, uint32_t layer, const skim_tensor *k,
                              const skim_tensor *v)
 {
-    skim_cache_layer *own;
+    skim_cache_layer *own = NULL;
     skim_status status = check_layer(step, layer, &own);
     if (status != SKIM_OK)
         return status;
@@ -325,7 +325,7 @@ static skim_status stage_attend(skim_cache *cache, const skim_shape *shape, uint
 
 skim_status skim_step_attend(skim_step *step, uint32_t layer, const skim_step_attend_args *args)
 {
-    skim_cache_layer *own;
+    skim_cache_layer *own = NULL;
     skim_status status = check_layer(step, layer, &own);
     if (status != SKIM_OK)
         return status;
@@ -364,7 +364,7 @@ skim_status skim_step_attend(skim_step *step, uint32_t layer, const skim_step_at
 
 skim_status skim_step_get_report(const skim_step *step, uint32_t layer, skim_step_report *report)
 {
-    skim_cache_layer *own;
+    skim_cache_layer *own = NULL;
     skim_status status = check_layer((skim_step *)step, layer, &own);
     if (status != SKIM_OK)
         return status;
@@ -397,7 +397,7 @@ static skim_status read_list(skim_step *step, uint32_t entry, uint32_t q_head, u
 skim_status skim_step_pages(skim_step *step, uint32_t entry, uint32_t q_head, uint32_t *pages,
                             uint32_t capacity, uint32_t *count)
 {
-    skim_cache_layer *own;
+    skim_cache_layer *own = NULL;
     skim_status status = check_layer(step, 0, &own);
     if (status != SKIM_OK)
         return status;
@@ -424,7 +424,7 @@ skim_status skim_step_pages(skim_step *step, uint32_t entry, uint32_t q_head, ui
 
 skim_status skim_step_end(skim_step *step, uint64_t *point)
 {
-    skim_cache_layer *own;
+    skim_cache_layer *own = NULL;
     skim_status status = check_layer(step, 0, &own);
     if (status != SKIM_OK)
         return status;
