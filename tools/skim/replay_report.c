@@ -93,7 +93,7 @@ static void print_meaning(const struct sums *sparse)
     putchar('\n');
     if (sparse->layers == 0) {
         puts(
-            "Nothing ran sparse: all layers are among --dense-layers, or all pages fit the budget.");
+            "Nothing ran sparse: all layers are dense (--dense-layers) or all pages fit the budget.");
         return;
     }
     printf("It means: in the %u layer%s that ran sparse, a query read %.0f %% of the pages (", //
