@@ -25,8 +25,9 @@ json_t *replay_json(const struct replay *replay)
     json_t *layers = json_array();
     for (uint32_t i = 0; i < trace->layer_count; i++)
         json_array_append_new(layers, layer_json(&replay->layers[i]));
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o}",                            //
-                     "device", replay->session.info.selector, "trace", replay->settings->trace,  //
+    return json_pack("{s:s, s:o?, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", //
+                     "device", replay->session.info.selector, "trace",
+                     json_string(replay->settings->trace),                                       //
                      "model", trace->model, "note", trace->note,                                 //
                      "tokens", (json_int_t)trace->tokens, "queries", (json_int_t)trace->queries, //
                      "budget", (json_int_t)replay->settings->budget,                             //
