@@ -219,12 +219,12 @@ INLINE vec_int vi_set(int32_t x)
     return _mm512_set1_epi32(x);
 }
 
-// Moves a mask to a general register at once: GCC 12 otherwise may spill it from a mask register with 16
-// bits and read 32 back (seen at -O1 with -fsanitize=thread).
+// GCC 12 may widen a mask by storing its 16 bits and reading 32 back, so the instruction is named (seen
+// at -O1 with -fsanitize=thread).
 INLINE uint32_t bits_of_mask(__mmask16 mask)
 {
-    uint32_t bits = mask;
-    __asm__("" : "+r"(bits));
+    uint32_t bits;
+    __asm__("kmovw %1, %0" : "=r"(bits) : "k"(mask));
     return bits;
 }
 
