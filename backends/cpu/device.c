@@ -91,9 +91,10 @@ static skim_status open_device(skim_device *device, uint32_t index,
     if (!cpu)
         return skim_fail(error, SKIM_NO_MEMORY, "out of memory for the CPU device");
     cpu->kernels = choose_kernels(options->disable | (own ? own->disable : 0));
-    if (!skim_cpu_team_init(&cpu->team, device->host, threads, pool)) {
+    skim_status status = skim_cpu_team_init(&cpu->team, device->host, threads, pool);
+    if (status != SKIM_OK) {
         skim_release(device->host, cpu, sizeof *cpu);
-        return skim_fail(error, SKIM_FAILED, "%u threads could not be started; ask for fewer",
+        return skim_fail(error, status, "%u threads could not be started; ask for fewer",
                          threads - 1);
     }
     device->impl = cpu;

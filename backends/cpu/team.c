@@ -178,8 +178,8 @@ static void stop_workers(skim_cpu_team *team)
         skim_thread_join(team->workers[i]);
 }
 
-bool skim_cpu_team_init(skim_cpu_team *team, const struct skim_host *host, uint32_t threads,
-                        const skim_cpu_pool *pool)
+skim_status skim_cpu_team_init(skim_cpu_team *team, const struct skim_host *host, uint32_t threads,
+                               const skim_cpu_pool *pool)
 {
     memset(team, 0, sizeof *team);
     team->threads = threads;
@@ -190,21 +190,19 @@ bool skim_cpu_team_init(skim_cpu_team *team, const struct skim_host *host, uint3
     skim_condition_init(&team->wake);
     skim_condition_init(&team->idle);
     if (threads == 1 || team->pool.run)
-        return true;
+        return SKIM_OK;
 
     team->workers = skim_allocate(host, (threads - 1) * sizeof *team->workers);
-    if (!team->workers)
-        goto fail;
-    for (uint32_t i = 0; i < threads - 1; i++) {
-        if (!skim_thread_create(&team->workers[i], worker_main, team))
-            goto fail;
-        team->started++;
+    skim_status status = team->workers ? SKIM_OK : SKIM_NO_MEMORY;
+    for (uint32_t i = 0; i < threads - 1 && status == SKIM_OK; i++) {
+        if (skim_thread_create(&team->workers[i], worker_main, team))
+            team->started++;
+        else
+            status = SKIM_FAILED;
     }
-    return true;
-
-fail:
-    skim_cpu_team_deinit(team, host);
-    return false;
+    if (status != SKIM_OK)
+        skim_cpu_team_deinit(team, host);
+    return status;
 }
 
 void skim_cpu_team_deinit(skim_cpu_team *team, const struct skim_host *host)

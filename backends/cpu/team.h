@@ -29,9 +29,10 @@ typedef struct skim_cpu_team {
     skim_thread *workers; // threads - 1
 } skim_cpu_team;
 
-// Starts threads - 1 workers. false if one could not be started or memory is out; nothing is left then.
-bool skim_cpu_team_init(skim_cpu_team *team, const struct skim_host *host, uint32_t threads,
-                        const skim_cpu_pool *pool);
+// Starts threads - 1 workers. SKIM_NO_MEMORY, or SKIM_FAILED if one could not be started; nothing is left
+// then.
+skim_status skim_cpu_team_init(skim_cpu_team *team, const struct skim_host *host, uint32_t threads,
+                               const skim_cpu_pool *pool);
 void skim_cpu_team_deinit(skim_cpu_team *team, const struct skim_host *host);
 
 // Calls task for every item < items, each once, on the caller and whoever else of the team is free. Which
