@@ -4,7 +4,8 @@
 static void run_estimate(context *ctx, const params *p)
 {
     rig r;
-    bool done = rig_init(ctx, &r, p) && rig_append(&r) && rig_estimate(&r) && rig_check_scores(&r);
+    bool done = rig_init(ctx, &r, p) && rig_must_be_sparse(&r) && rig_append(&r) && rig_estimate(&r) &&
+                rig_check_scores(&r);
     (void)done;
 }
 

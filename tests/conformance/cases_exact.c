@@ -126,7 +126,7 @@ static void run_ties(context *ctx, const params *p)
         return;
     }
     make_twins(&r, p->variant % 2);
-    bool done = rig_run(&r);
+    bool done = rig_must_be_sparse(&r) && rig_run(&r);
     (void)done;
 }
 

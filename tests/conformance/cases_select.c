@@ -183,7 +183,7 @@ static void run_select(context *ctx, const params *p)
         return;
     }
     write_scores(&r, pattern);
-    bool done = region_upload(ctx, &r.scores) && rig_select(&r) && rig_check_lists(&r) &&
+    bool done = rig_must_be_sparse(&r) && region_upload(ctx, &r.scores) && rig_select(&r) && rig_check_lists(&r) &&
                 check_skipped_rows(&r) && (pattern != SCORES_POISON || check_others(&r));
     (void)done;
 }

@@ -49,6 +49,8 @@ bool rig_select(rig *r);
 bool rig_check_lists(rig *r);
 bool rig_attend(rig *r);
 bool rig_check_attend(rig *r);
+// A case about lists must have some.
+bool rig_must_be_sparse(rig *r);
 // All of it.
 bool rig_run(rig *r);
 

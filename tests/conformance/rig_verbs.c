@@ -284,6 +284,21 @@ static bool check_score_row(rig *r, uint32_t i, uint32_t head)
                        (r->score_stride - r->shape.max_pages) * 4ull);
 }
 
+static bool any_list(const rig *r)
+{
+    for (uint32_t i = 0; i < r->row_count; i++) {
+        if (rig_is_sparse(&r->rows[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool rig_must_be_sparse(rig *r)
+{
+    return check(r->ctx, any_list(r), "no row is sparse: the case tests nothing");
+}
+
 bool rig_check_scores(rig *r)
 {
     if (!region_fetch(r->ctx, &r->scores) || !region_guards(r->ctx, &r->scores, "scores")) {
