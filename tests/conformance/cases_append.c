@@ -265,6 +265,13 @@ void add_append_cases(case_table *table)
             add_case(table, "append", n == 0, run_append, &p);
         }
     }
+    static const uint32_t kv_heads[] = {9, 12, 16, 17, 32};
+    for (uint32_t n = 0; n < 2 * COUNT_OF(kv_heads); n++, i++) {
+        params p = varied(i);
+        p.kv_heads = PICK(kv_heads, n);
+        p.group = 1 + n % 2;
+        add_case(table, "append", n < 2, run_append, &p);
+    }
     for (uint32_t n = 0; n < 12; n++, i++) {
         params p = varied(i);
         add_case(table, "append/recompute", n < 2, run_recompute, &p);

@@ -188,6 +188,31 @@ static void add_long(case_table *table, uint32_t *i)
     }
 }
 
+// More of everything than backends are likely to take at once: rows, kv heads, query heads of a group.
+static void add_large(case_table *table, uint32_t *i)
+{
+    static const uint32_t heads[][2] = {{1, 17}, {2, 9}, {12, 1}, {32, 1}, {71, 1}, {24, 2}, {1, 32}, {9, 12}};
+    for (uint32_t n = 0; n < 3 * COUNT_OF(heads); n++, ++*i) {
+        params p = varied(*i);
+        p.group = PICK(heads, n)[0];
+        p.kv_heads = PICK(heads, n)[1];
+        p.dim = min_u32(p.dim, 96);
+        set_kind(&p, (attend_kind)(n % 3), *i);
+        add_case(table, "attend", n % 5 == 0, run_attend, &p);
+    }
+    for (uint32_t n = 0; n < 12; n++, ++*i) {
+        params p = varied(*i);
+        p.batch = BATCH_MANY;
+        p.kv_heads = 1 + n % 2;
+        p.group = 1 + n % 3;
+        p.dim = n % 4 == 3 ? 64 : 32;
+        p.length = 1400 + 11 * n;
+        p.budget = n % 2 ? 640 : 1u << 20;
+        p.queries = 1;
+        add_case(table, "attend", n < 2, run_attend, &p);
+    }
+}
+
 void add_attend_cases(case_table *table)
 {
     uint32_t i = 0;
@@ -197,4 +222,5 @@ void add_attend_cases(case_table *table)
     add_lengths(table, &i);
     add_batches(table, &i);
     add_long(table, &i);
+    add_large(table, &i);
 }

@@ -110,12 +110,29 @@ void add_estimate_cases(case_table *table)
         p.batch = (batch_kind)(1 + n % 3);
         add_case(table, "estimate", n < 3, run_estimate, &p);
     }
-    static const uint32_t lengths[] = {1000, 2047, 4097};
+    static const uint32_t lengths[] = {1000, 2047, 2049, 4097, 4104};
     for (size_t n = 0; n < COUNT_OF(lengths); n++, i++) {
         params p = varied(i);
         p.length = lengths[n];
+        p.page = 8;
+        p.budget = 8;
         p.dim = 64;
         p.kv_heads = 1;
-        add_case(table, "estimate", false, run_estimate, &p);
+        add_case(table, "estimate", n == 2, run_estimate, &p);
+    }
+    static const uint32_t heads[][2] = {{1, 17}, {12, 1}, {32, 1}, {71, 1}, {3, 9}};
+    for (size_t n = 0; n < COUNT_OF(heads); n++, i++) {
+        params p = varied(i);
+        p.group = heads[n][0];
+        p.kv_heads = heads[n][1];
+        add_case(table, "estimate", n < 2, run_estimate, &p);
+    }
+    for (uint32_t n = 0; n < 4; n++, i++) {
+        params p = varied(i);
+        p.batch = BATCH_MANY;
+        p.kv_heads = 2;
+        p.dim = 32;
+        p.length = 600 + n;
+        add_case(table, "estimate", n == 0, run_estimate, &p);
     }
 }

@@ -528,6 +528,13 @@ static void add_bits(case_table *table, uint32_t *i)
             p.batch = kind == 1 ? (batch_kind)(1 + n % 3) : (batch_kind)(n % 3);
             p.kv_heads = kind == 2 ? 2 + n % 3 : p.kv_heads;
             p.variant = kind == 2 ? n : n % 6;
+            if (kind == 1 && n % 8 == 7) {
+                p.batch = BATCH_MANY;
+                p.length = 1300;
+                p.budget = n % 16 == 7 ? 640 : p.page;
+                p.dim = 32;
+                p.kv_heads = 1;
+            }
             if (kind != 2 && n % 10 == 9) {
                 p.length = 1111 + n;
                 p.budget = 160;

@@ -75,6 +75,21 @@ static void add_batches(case_table *table, uint32_t *i)
     }
 }
 
+static void add_many(case_table *table, uint32_t *i)
+{
+    for (uint32_t n = 0; n < 8; n++, ++*i) {
+        params p = varied(*i);
+        p.batch = BATCH_MANY;
+        p.kv_heads = 1 + n % 2;
+        p.group = 1 + n % 4;
+        p.dim = 32;
+        p.length = 1200 + n;
+        p.budget = 600;
+        p.chunk = 0;
+        add_case(table, "pipeline", n == 0, run_pipeline, &p);
+    }
+}
+
 static void add_long(case_table *table, uint32_t *i)
 {
     static const uint32_t lengths[] = {1000, 1537, 2048, 4100};
@@ -97,4 +112,5 @@ void add_pipeline_cases(case_table *table)
     add_edges(table, &i);
     add_batches(table, &i);
     add_long(table, &i);
+    add_many(table, &i);
 }

@@ -51,6 +51,10 @@ static void plan_batch(rig *r)
         add_row(r, page + 5, page + 5);                 // prefill from nothing
         add_row(r, n + page, 1);
         add_row(r, n + 3, 2);
+    } else if (p->batch == BATCH_MANY) {
+        for (uint32_t i = 1; i < 37; i++) {
+            add_row(r, max_u32(1, n - min_u32(n, 11 * i)), i % 9 != 5);
+        }
     } else if (p->batch == BATCH_SHARED) {
         uint32_t shared = n > 1 ? (n - 1) / page : 0;
         for (uint32_t i = 1; i <= 3; i++) {

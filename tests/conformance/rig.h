@@ -5,7 +5,7 @@
 
 #include "verify.h"
 
-#define RIG_ROWS_MAX 16
+#define RIG_ROWS_MAX 48
 
 typedef struct rig_row {
     history h;

@@ -36,7 +36,8 @@ typedef enum batch_kind {
     BATCH_ONE,    // one sequence
     BATCH_DECODE, // several, one token each, lengths at all sorts of boundaries
     BATCH_MIXED,  // prefill, decode, dense, sparse and idle rows
-    BATCH_SHARED  // several that share their first pages
+    BATCH_SHARED, // several that share their first pages
+    BATCH_MANY    // more than backends keep partial results of at once
 } batch_kind;
 
 // A case's parameters. Not every verb looks at every field.
