@@ -90,6 +90,53 @@ static void run_needle(context *ctx, const params *p)
     }
 }
 
+// --- rounding
+
+// Values around the ties of the narrower type, its largest, its subnormals; or every f16 in turn.
+static float edge_value(context *ctx, const params *p, uint32_t index)
+{
+    if (p->kv == SKIM_F16) {
+        uint16_t bits = (uint16_t)(index * 7u);
+        return (bits & 0x7c00u) == 0x7c00u ? 1.0f : reference_f16_to_f32(bits);
+    }
+    int exponent = (int)random_below(ctx, 44) - 27;
+    double mantissa = 1.0 + (double)random_below(ctx, 4096) / 4096.0; // many are ties of f16 and bf16
+    double nudge = ((double)random_below(ctx, 3) - 1.0) * 0x1p-22;
+    double value = ldexp(mantissa + nudge, exponent) * (random_below(ctx, 2) ? 1.0 : -1.0);
+    return reference_round((float)value, p->kv);
+}
+
+// Over one token the softmax is 1, and the result is the value itself, rounded once.
+static void run_rounding(context *ctx, const params *p)
+{
+    rig r;
+    if (!rig_init(ctx, &r, p)) {
+        return;
+    }
+    uint32_t index = 0;
+    for (uint32_t i = 0; i < r.row_count; i++) {
+        for (uint32_t n = 0; n < p->kv_heads * p->dim; n++) {
+            history_value(&r.rows[i].h, 0, 0)[n] = edge_value(ctx, p, index++);
+        }
+    }
+    if (!rig_append(&r) || !rig_attend(&r) || !box_receive(ctx, &r.out, "out")) {
+        return;
+    }
+    for (uint32_t i = 0; i < r.row_count; i++) {
+        for (uint32_t n = 0; r.rows[i].queries && n < r.q_heads * p->dim; n++) {
+            uint32_t head = n / p->dim;
+            float value = history_value(&r.rows[i].h, 0, head / p->group)[n % p->dim];
+            float expected = reference_round(value, p->out);
+            float got = box_get(&r.out, r.rows[i].query_start, head, n % p->dim);
+            if (!(got <= expected && got >= expected)) {
+                fail(ctx, "%.9g came out as %.9g, should be %.9g", (double)value, (double)got,
+                     (double)expected);
+                return;
+            }
+        }
+    }
+}
+
 // --- ties
 
 // Pages that repeat every third, or differ from their twins by the smallest step of the stored type in one
@@ -544,6 +591,21 @@ static void add_bits(case_table *table, uint32_t *i)
     }
 }
 
+static void add_rounding(case_table *table, uint32_t *i)
+{
+    for (uint32_t n = 0; n < 18; n++, ++*i) {
+        params p = varied(*i);
+        p.kv = n % 9 < 3 ? SKIM_F32 : n % 9 < 6 ? SKIM_F16 : SKIM_BF16;
+        p.out = PICK(all_types, n);
+        p.length = 1;
+        p.batch = BATCH_MANY;
+        p.dim = n < 9 ? 256 : 200 + 8 * (n % 5);
+        p.kv_heads = 1 + n % 8;
+        p.variant = 0;
+        add_case(table, "exact/rounding", n < 9, run_rounding, &p);
+    }
+}
+
 static void add_ties(case_table *table, uint32_t *i)
 {
     for (uint32_t n = 0; n < 48; n++, ++*i) {
@@ -564,6 +626,7 @@ void add_exact_cases(case_table *table)
     add_uniform(table, &i);
     add_needles(table, &i);
     add_ties(table, &i);
+    add_rounding(table, &i);
     add_bits(table, &i);
     for (uint32_t n = 0; n < 36; n++, i++) {
         params p = varied(i);
