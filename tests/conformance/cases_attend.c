@@ -186,6 +186,18 @@ static void add_long(case_table *table, uint32_t *i)
         }
         add_case(table, "attend", n == 0, run_attend, &p);
     }
+    // Lists long enough to be divided among threads, one per query head.
+    for (uint32_t n = 0; n < 8; n++, ++*i) {
+        params p = varied(*i);
+        p.length = 2000 + 13 * n;
+        p.dim = n % 2 ? 32 : 64;
+        p.kv_heads = 1 + n % 2;
+        p.group = 2 + n % 3;
+        p.select = n % 4 == 3 ? SKIM_SELECT_GROUP : SKIM_SELECT_HEAD;
+        p.budget = n % 3 ? 1024 : 640;
+        p.queries = 1;
+        add_case(table, "attend", n < 2, run_attend, &p);
+    }
 }
 
 // More of everything than backends are likely to take at once: rows, kv heads, query heads of a group.

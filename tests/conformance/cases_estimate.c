@@ -118,7 +118,7 @@ void add_estimate_cases(case_table *table)
         p.budget = 8;
         p.dim = 64;
         p.kv_heads = 1;
-        add_case(table, "estimate", n == 2, run_estimate, &p);
+        add_case(table, "estimate", n == 3, run_estimate, &p);
     }
     static const uint32_t heads[][2] = {{1, 17}, {12, 1}, {32, 1}, {71, 1}, {3, 9}};
     for (size_t n = 0; n < COUNT_OF(heads); n++, i++) {

@@ -586,7 +586,8 @@ static void add_bits(case_table *table, uint32_t *i)
                 p.length = 1111 + n;
                 p.budget = 160;
             }
-            add_case(table, kinds[kind].name, n < kinds[kind].quick, kinds[kind].run, &p);
+            bool quick = n < kinds[kind].quick || (kind == 1 && n == 7);
+            add_case(table, kinds[kind].name, quick, kinds[kind].run, &p);
         }
     }
 }

@@ -145,11 +145,14 @@ static bool check_poisoned(rig *r)
 
 static void poison_scores(rig *r)
 {
+    static const uint32_t harmful[] = {0x7fc00000, 0x7f800000, 0xff800000, 0xffffffff,
+                                       0x7fffffff, 0xffc00000, 0x7f800001, 0xff800001};
     float *scores = (float *)(void *)region_bytes(&r->scores);
     for (uint32_t i = 0; i < r->row_count; i++) {
         float *row = scores + (size_t)i * r->q_heads * r->score_stride;
         for (uint32_t page = i % 2; page < r->rows[i].plan.page_count; page += 1 + i % 3) {
-            row[page] = page % 3 == 0 ? NAN : page % 3 == 1 ? INFINITY : -INFINITY;
+            // Quiet, signalling and all-ones NaN of both signs among the infinities.
+            memcpy(&row[page], &PICK(harmful, page), sizeof row[page]);
         }
     }
 }
