@@ -1,5 +1,6 @@
 #include "ceilings.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 
 #if defined(__x86_64__)
@@ -137,7 +138,7 @@ struct read_job {
     const uint64_t *offsets; // NULL: one stretch of size bytes
     size_t count, size;
     uint32_t threads;
-    volatile uint64_t sink;
+    atomic_uint_fast64_t sink; // what was read ends here, so that it is not left out
 };
 
 static void read_stretch(void *argument, uint32_t index)
@@ -146,11 +147,11 @@ static void read_stretch(void *argument, uint32_t index)
     size_t lines = job->size / LINE;
     size_t first = lines * index / job->threads * LINE;
     size_t end = lines * (index + 1) / job->threads * LINE;
-    if (end > first + AHEAD)
-        job->sink |=
-            job->kernels.read(job->data + first, end - first - AHEAD, job->data + first + AHEAD);
-    else
-        job->sink |= job->kernels.read(job->data + first, end - first, NULL);
+    size_t tail = end > first + AHEAD ? AHEAD : end - first; // has nothing to fetch ahead of it
+    const char *next = end > first + AHEAD ? job->data + first + AHEAD : NULL;
+    uint64_t sink = job->kernels.read(job->data + first, end - first - tail, next);
+    sink |= job->kernels.read(job->data + end - tail, tail, NULL);
+    atomic_store(&job->sink, sink);
 }
 
 static void read_chunks(void *argument, uint32_t index)
@@ -158,9 +159,12 @@ static void read_chunks(void *argument, uint32_t index)
     struct read_job *job = argument;
     size_t first = job->count * index / job->threads;
     size_t end = job->count * (index + 1) / job->threads;
-    for (size_t i = first; i < end; i++)
-        job->sink |= job->kernels.read(job->data + job->offsets[i], job->size,
-                                       i + 1 < end ? job->data + job->offsets[i + 1] : NULL);
+    uint64_t sink = 0;
+    for (size_t i = first; i < end; i++) {
+        const char *next = i + 1 < end ? job->data + job->offsets[i + 1] : NULL;
+        sink |= job->kernels.read(job->data + job->offsets[i], job->size, next);
+    }
+    atomic_store(&job->sink, sink);
 }
 
 double ceiling_read(struct workers *workers, const void *data, size_t size)
@@ -184,23 +188,22 @@ double ceiling_read_chunks(struct workers *workers, const void *data, const uint
 
 struct fma_job {
     struct kernels kernels;
-    volatile float sink;
-    volatile unsigned lanes;
+    atomic_uint lanes, sink;
 };
 
 static void run_fma(void *argument, uint32_t index)
 {
     struct fma_job *job = argument;
     float sink = (float)index;
-    job->lanes = job->kernels.fma(&sink);
-    job->sink = sink;
+    atomic_store(&job->lanes, job->kernels.fma(&sink));
+    atomic_store(&job->sink, sink > 1);
 }
 
 double ceiling_fma(struct workers *workers)
 {
     struct fma_job job = {.kernels = choose()};
     double seconds = workers_run(workers, run_fma, &job);
-    return 2.0 * job.lanes * CHAINS * FMA_ROUNDS * workers_count(workers) / seconds;
+    return 2.0 * atomic_load(&job.lanes) * CHAINS * FMA_ROUNDS * workers_count(workers) / seconds;
 }
 
 static uint64_t read_cache_size(int index)

@@ -46,7 +46,7 @@ static const struct {
 } advices[] = {
     {SKIM_NO_DEVICE, "'skim devices' lists what there is"},
     {SKIM_NO_MEMORY, "free some memory, or ask for a shorter context or fewer layers"},
-    {SKIM_UNSUPPORTED, "choose other options or another device; 'skim devices' tells the limits"},
+    {SKIM_UNSUPPORTED, "'skim devices' tells what each device can"},
     {SKIM_DEVICE_LOST, "start again; if it happens again, look at the driver's log"},
 };
 
