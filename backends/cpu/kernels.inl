@@ -15,7 +15,7 @@ INLINE size_t size_of_type(skim_type type)
     return type == SKIM_F32 ? 4 : 2;
 }
 
-// Calls function with a constant type.
+// Call function with a constant type, and with a constant count for the common ones.
 #define FOR_TYPE(type, function, ...)                                                              \
     do {                                                                                           \
         if ((type) == SKIM_F16)                                                                    \
@@ -24,6 +24,14 @@ INLINE size_t size_of_type(skim_type type)
             function(SKIM_BF16, __VA_ARGS__);                                                      \
         else                                                                                       \
             function(SKIM_F32, __VA_ARGS__);                                                       \
+    } while (0)
+
+#define FOR_COUNT(type, count, common, function, ...)                                              \
+    do {                                                                                           \
+        if ((count) == (common))                                                                   \
+            function(type, common, __VA_ARGS__);                                                   \
+        else                                                                                       \
+            function(type, count, __VA_ARGS__);                                                    \
     } while (0)
 
 INLINE void load_row(skim_type type, const char *from, uint32_t dim, float scale, float *to)
@@ -178,13 +186,17 @@ INLINE void dot_tile(skim_type type, int rows, int heads, const char *const *row
         sums[i] = sum[i];
 }
 
+// Rows that are read side by side. With many heads fewer are enough to fill the registers, and memory is
+// then read more nearly in its order, which the processor's own prefetching rewards.
 INLINE int rows_of_tile(int heads)
 {
-    return W / heads < TILE_ROWS_MAX ? W / heads : TILE_ROWS_MAX;
+    int most = heads >= 4 ? 2 : TILE_ROWS_MAX;
+    return W / heads < most ? W / heads : most;
 }
 
 INLINE void prefetch(const char *from, size_t bytes)
 {
+    UNROLL
     for (size_t b = 0; b < bytes; b += 64)
         __builtin_prefetch(from + b, 0, 2);
 }
@@ -194,16 +206,17 @@ INLINE void prefetch(const char *from, size_t bytes)
 // Pages ahead that are fetched: enough to cover the latency of memory at a few hundred bytes a page.
 enum { ESTIMATE_AHEAD = 24 };
 
-INLINE void estimate_tile(skim_type type, int heads, const skim_cpu_estimate_job *job, uint32_t head)
+INLINE void estimate_tile(skim_type type, uint32_t count, int heads,
+                          const skim_cpu_estimate_job *job, uint32_t head)
 {
     const int rows = rows_of_tile(heads);
     const uint32_t tile = (uint32_t)(W / heads);
-    const size_t page_bytes = job->count * size_of_type(type);
+    const size_t page_bytes = count * size_of_type(type);
     const char *base = job->bounds;
     const float *weights[SKIM_CPU_TILE_HEADS];
     UNROLL
     for (int h = 0; h < heads; h++)
-        weights[h] = job->weights + (size_t)(head + (uint32_t)h) * job->count;
+        weights[h] = job->weights + (size_t)(head + (uint32_t)h) * count;
 
     for (uint32_t p = 0; p < job->pages; p += tile) {
         vec sums[W];
@@ -218,7 +231,7 @@ INLINE void estimate_tile(skim_type type, int heads, const skim_cpu_estimate_job
                 if (head == 0 && page + ESTIMATE_AHEAD < job->pages)
                     prefetch(base + job->table[page + ESTIMATE_AHEAD] * page_bytes, page_bytes);
             }
-            dot_tile(type, rows, heads, row, weights, job->count, sums + s * (uint32_t)heads);
+            dot_tile(type, rows, heads, row, weights, count, sums + s * (uint32_t)heads);
         }
         float scores[W];
         v_store(scores, v_sum_lanes(sums));
@@ -231,15 +244,20 @@ INLINE void estimate_tile(skim_type type, int heads, const skim_cpu_estimate_job
     }
 }
 
-INLINE void estimate_as(skim_type type, const skim_cpu_estimate_job *job)
+INLINE void estimate_heads(skim_type type, uint32_t count, const skim_cpu_estimate_job *job)
 {
     uint32_t head = 0;
     for (; W >= 8 && head + 4 <= job->heads; head += 4)
-        estimate_tile(type, W >= 8 ? 4 : 1, job, head);
+        estimate_tile(type, count, W >= 8 ? 4 : 1, job, head);
     for (; W >= 8 && head + 2 <= job->heads; head += 2)
-        estimate_tile(type, W >= 8 ? 2 : 1, job, head);
+        estimate_tile(type, count, W >= 8 ? 2 : 1, job, head);
     for (; head < job->heads; head++)
-        estimate_tile(type, 1, job, head);
+        estimate_tile(type, count, 1, job, head);
+}
+
+INLINE void estimate_as(skim_type type, const skim_cpu_estimate_job *job)
+{
+    FOR_COUNT(type, job->count, 256, estimate_heads, job);
 }
 
 static void estimate(const skim_cpu_estimate_job *job)
@@ -409,40 +427,41 @@ typedef struct head_tile {
 } head_tile;
 
 // Scores of every token of the block, token-major: score[token * heads + head].
-INLINE void attend_scores(skim_type type, int heads, const head_tile *tile)
+INLINE void attend_scores(skim_type type, uint32_t dim, int heads, const head_tile *tile)
 {
     const skim_cpu_attend_job *job = tile->job;
-    const int rows = rows_of_tile(heads);
+    const uint32_t rows = (uint32_t)rows_of_tile(heads);
     const uint32_t step = (uint32_t)(W / heads);
-    const size_t row_bytes = job->dim * size_of_type(type);
     const uint32_t page_shift = (uint32_t)__builtin_ctz(job->page_size);
+    const uint64_t stride = job->key_token_stride;
 
     for (uint32_t t = 0; t < job->tokens; t += step) {
         vec sums[W];
         UNROLL
-        for (uint32_t s = 0; s < step; s += (uint32_t)rows) {
+        for (uint32_t s = 0; s < step; s += rows) {
+            vec *of_rows = sums + s * (uint32_t)heads;
             uint32_t token = t + s;
             if (token >= job->tokens) {
                 UNROLL
-                for (int i = 0; i < rows * heads; i++)
-                    sums[s * (uint32_t)heads + (uint32_t)i] = v_zero();
+                for (uint32_t i = 0; i < rows * (uint32_t)heads; i++)
+                    of_rows[i] = v_zero();
                 continue;
             }
             uint32_t page = token >> page_shift;
-            uint32_t offset = token & (job->page_size - 1);
-            const char *keys = job->keys + job->slots[page] * job->key_page_stride;
+            uint64_t offset = (token & (job->page_size - 1)) * stride;
             if (tile->first && token < job->next_tokens) {
-                const char *next = job->keys + job->next_slots[page] * job->key_page_stride;
-                for (uint32_t r = 0; r < (uint32_t)rows; r++)
-                    prefetch(next + (offset + r) * job->key_token_stride, row_bytes);
+                const char *next = job->keys + job->next_slots[page] * job->key_page_stride + offset;
+                UNROLL
+                for (uint32_t r = 0; r < rows; r++)
+                    prefetch(next + r * stride, dim * size_of_type(type));
             }
-            // Rows past the last token repeat it; their scores are masked.
             const char *row[TILE_ROWS_MAX];
-            uint32_t last = job->tokens - 1 - token;
+            row[0] = job->keys + job->slots[page] * job->key_page_stride + offset;
+            // Rows past the last token repeat it; their scores are masked.
             UNROLL
-            for (uint32_t r = 0; r < (uint32_t)rows; r++)
-                row[r] = keys + (offset + (r < last ? r : last)) * job->key_token_stride;
-            dot_tile(type, rows, heads, row, tile->queries, job->dim, sums + s * (uint32_t)heads);
+            for (uint32_t r = 1; r < rows; r++)
+                row[r] = token + r < job->tokens ? row[r - 1] + stride : row[r - 1];
+            dot_tile(type, (int)rows, heads, row, tile->queries, dim, of_rows);
         }
         v_store(job->scores + t * (uint32_t)heads, v_sum_lanes(sums));
     }
@@ -515,7 +534,7 @@ INLINE void attend_values(skim_type type, int heads, int vectors, bool tail, con
         const char *value = job->values + job->slots[page] * job->value_page_stride + d * size;
         const char *next = NULL;
         if (fetch && first < job->next_tokens)
-            next = job->values + job->next_slots[page] * job->value_page_stride;
+            next = job->values + job->next_slots[page] * job->value_page_stride + d * size;
         for (uint32_t t = 0; t < count; t++) {
             vec x[8];
             UNROLL
@@ -529,7 +548,7 @@ INLINE void attend_values(skim_type type, int heads, int vectors, bool tail, con
                     sum[h * vectors + v] = v_fma(x[v], p, sum[h * vectors + v]);
             }
             if (next) {
-                prefetch(next, job->dim * size);
+                prefetch(next, (size_t)vectors * W * size);
                 next += job->value_token_stride;
             }
             score += heads;
@@ -548,7 +567,7 @@ INLINE void attend_values(skim_type type, int heads, int vectors, bool tail, con
 #define VALUES_WHILE(type, heads, vectors)                                                         \
     for (; (vectors) * (heads) <= TILE_ACCUMULATORS && d + (vectors) * W <= dim; d += (vectors) * W) \
     attend_values(type, heads, (vectors) * (heads) <= TILE_ACCUMULATORS ? (vectors) : 1, false, tile, \
-                  alpha, d, tile->first && d == 0)
+                  alpha, d, tile->first)
 
 INLINE void attend_all_values(skim_type type, int heads, const head_tile *tile, const float *alpha)
 {
@@ -559,7 +578,7 @@ INLINE void attend_all_values(skim_type type, int heads, const head_tile *tile, 
     VALUES_WHILE(type, heads, 2);
     VALUES_WHILE(type, heads, 1);
     if (HAS_TAIL && d < dim)
-        attend_values(type, heads, 1, true, tile, alpha, d, false);
+        attend_values(type, heads, 1, true, tile, alpha, d, tile->first);
 }
 
 INLINE void attend_tile(skim_type type, int heads, const skim_cpu_attend_job *job, uint32_t first)
@@ -572,7 +591,7 @@ INLINE void attend_tile(skim_type type, int heads, const skim_cpu_attend_job *jo
         tile.out[h] = job->out + offset;
     }
     float alpha[W];
-    attend_scores(type, heads, &tile);
+    FOR_COUNT(type, job->dim, 128, attend_scores, heads, &tile);
     attend_softmax(heads, &tile, alpha);
     attend_all_values(type, heads, &tile, alpha);
 }
