@@ -10,7 +10,8 @@ void poison(uint8_t *bytes, uint64_t size, skim_type type)
     static const uint32_t f32[8] = {0x7fc00000, 0x7f800000, 0xff800000, 0x7f7fffff,
                                     0xffc12345, 0x42c80000, 0xff7fffff, 0xc2c80000};
     static const uint16_t f16[8] = {0x7e00, 0x7c00, 0xfc00, 0x7bff, 0xfe01, 0x5640, 0xfbff, 0xd640};
-    static const uint16_t bf16[8] = {0x7fc0, 0x7f80, 0xff80, 0x7f7f, 0xffc1, 0x42c8, 0xff7f, 0xc2c8};
+    static const uint16_t bf16[8] = {0x7fc0, 0x7f80, 0xff80, 0x7f7f,
+                                     0xffc1, 0x42c8, 0xff7f, 0xc2c8};
     static const uint32_t u32[4] = {0xdeadbeef, 0xfffffff0, 0x80000001, 0x7ffffffe};
     size_t width = skim_type_size(type);
     for (uint64_t i = 0; i < size / width; i++) {
@@ -88,8 +89,8 @@ static bool strided(const box *b)
     return b->place == PLACE_HOST_STRIDED || b->place == PLACE_BUFFER_STRIDED;
 }
 
-bool box_init(context *ctx, box *b, placement place, skim_type type, uint32_t tokens, uint32_t heads,
-              uint32_t dim)
+bool box_init(context *ctx, box *b, placement place, skim_type type, uint32_t tokens,
+              uint32_t heads, uint32_t dim)
 {
     *b = (box){.place = place, .type = type, .tokens = tokens, .heads = heads, .dim = dim};
     b->head_stride = dim + (strided(b) ? 8u : 0u);
@@ -170,7 +171,8 @@ static bool gaps_same(context *ctx, const box *b, const char *what)
             size_t end = head + 1 < b->heads ? element(b, token, head + 1, 0) * width
                                              : element(b, token + 1, 0, 0) * width;
             if (memcmp(got + start, b->image + start, end - start) != 0) {
-                return fail(ctx, "%s: the gap after token %u, head %u was written", what, token, head);
+                return fail(ctx, "%s: the gap after token %u, head %u was written", what, token,
+                            head);
             }
         }
     }
@@ -182,9 +184,10 @@ static bool host_guards(context *ctx, const box *b, const char *what)
     uint8_t *expected = take(ctx, b->size + 2 * GUARD, 1);
     poison(expected, b->size + 2 * GUARD, b->type);
     uint64_t end = GUARD + b->size;
-    return check(ctx, memcmp(b->memory, expected, GUARD) == 0, "%s: written before its start", what) &&
-           check(ctx, memcmp(b->memory + end, expected + end, GUARD) == 0, "%s: written past its end",
-                 what);
+    return check(ctx, memcmp(b->memory, expected, GUARD) == 0, "%s: written before its start",
+                 what) &&
+           check(ctx, memcmp(b->memory + end, expected + end, GUARD) == 0,
+                 "%s: written past its end", what);
 }
 
 bool box_receive(context *ctx, box *b, const char *what)
@@ -204,15 +207,16 @@ float box_get(const box *b, uint32_t token, uint32_t head, uint32_t d)
     return reference_load(received(b), element(b, token, head, d), b->type);
 }
 
-bool box_same(context *ctx, const box *a, const box *b, uint32_t token, uint32_t head, const char *what)
+bool box_same(context *ctx, const box *a, const box *b, uint32_t token, uint32_t head,
+              const char *what)
 {
     size_t width = skim_type_size(a->type);
     for (uint32_t d = 0; d < a->dim; d++) {
         const uint8_t *x = received(a) + element(a, token, head, d) * width;
         const uint8_t *y = received(b) + element(b, token, head, d) * width;
         if (memcmp(x, y, width) != 0) {
-            return fail(ctx, "%s: token %u, head %u, channel %u: %.9g and %.9g", what, token, head, d,
-                        (double)box_get(a, token, head, d), (double)box_get(b, token, head, d));
+            return fail(ctx, "%s: token %u, head %u, channel %u: %.9g and %.9g", what, token, head,
+                        d, (double)box_get(a, token, head, d), (double)box_get(b, token, head, d));
         }
     }
     return true;

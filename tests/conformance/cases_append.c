@@ -1,5 +1,5 @@
-// append: the pools hold every token and nothing else changed; the bounds of every page are right, seen through
-// estimate with one-hot queries.
+// append: the pools hold every token and nothing else changed; the bounds of every page are right,
+// seen through estimate with one-hot queries.
 #include "rig.h"
 
 #include <math.h>
@@ -9,7 +9,8 @@
 #define PROBE_ROWS 32u
 #define PROBE_SPREAD 0x1p30f // so large that the mean vanishes beside the deviation
 
-// One-hot queries: query head g of token i asks for channel (i * group + g) / 2, by sign of its parity.
+// One-hot queries: query head g of token i asks for channel (i * group + g) / 2, by sign of its
+// parity.
 typedef struct probe {
     rig *r;
     const rig_row *row;
@@ -41,8 +42,8 @@ static void probe_query(const probe *it, uint32_t token, float *q)
     }
 }
 
-// How far a deviation or mean may be from the exact one: an ulp of the stored type, and what summing in f32 in
-// token order may lose.
+// How far a deviation or mean may be from the exact one: an ulp of the stored type, and what
+// summing in f32 in token order may lose.
 static double bound_tolerance(const params *p, double value, double mean)
 {
     double summing = p->page * EPSILON32 * (fabs(value) + fabs(mean));
@@ -151,7 +152,8 @@ static bool probe_some(const probe *it, uint32_t first, uint32_t count)
 
 static bool probe_row(rig *r, uint32_t row, float spread)
 {
-    probe it = {.r = r, .row = &r->rows[row], .spread = spread, .pages = r->rows[row].plan.page_count};
+    probe it = {
+        .r = r, .row = &r->rows[row], .spread = spread, .pages = r->rows[row].plan.page_count};
     bounds_init(r->ctx, &it.bounds, &it.row->h, r->p->page, r->p->bounds);
     it.table = take(r->ctx, it.pages + 1, sizeof *it.table);
     memcpy(it.table, it.row->slots, it.pages * sizeof *it.table);
@@ -246,7 +248,8 @@ void add_append_cases(case_table *table)
     }
     for (size_t g = 0; g < COUNT_OF(all_pages); g++) {
         uint32_t page = all_pages[g];
-        const uint32_t lengths[] = {1, page - 1, page, page + 1, 2 * page - 1, 2 * page, 2 * page + 1};
+        const uint32_t lengths[] = {1,        page - 1,    page, page + 1, 2 * page - 1,
+                                    2 * page, 2 * page + 1};
         for (size_t n = 0; n < COUNT_OF(lengths); n++) {
             for (uint32_t c = 0; c < 2; c++, i++) {
                 params p = varied(i);

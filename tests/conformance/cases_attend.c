@@ -140,8 +140,16 @@ static void add_lengths(case_table *table, uint32_t *i)
 {
     for (size_t g = 0; g < COUNT_OF(all_pages); g++) {
         uint32_t page = all_pages[g];
-        const uint32_t lengths[] = {1,        2,            page - 1, page,          page + 1,
-                                    2 * page, 2 * page + 1, 5 * page, 5 * page + 1, 9 * page - 1};
+        const uint32_t lengths[] = {1,
+                                    2,
+                                    page - 1,
+                                    page,
+                                    page + 1,
+                                    2 * page,
+                                    2 * page + 1,
+                                    5 * page,
+                                    5 * page + 1,
+                                    9 * page - 1};
         for (size_t n = 0; n < COUNT_OF(lengths); n++) {
             for (uint32_t kind = 0; kind < ATTEND_KINDS; kind++, ++*i) {
                 params p = varied(*i);
@@ -200,10 +208,12 @@ static void add_long(case_table *table, uint32_t *i)
     }
 }
 
-// More of everything than backends are likely to take at once: rows, kv heads, query heads of a group.
+// More of everything than backends are likely to take at once: rows, kv heads, query heads of a
+// group.
 static void add_large(case_table *table, uint32_t *i)
 {
-    static const uint32_t heads[][2] = {{1, 17}, {2, 9}, {12, 1}, {32, 1}, {71, 1}, {24, 2}, {1, 32}, {9, 12}};
+    static const uint32_t heads[][2] = {{1, 17}, {2, 9},  {12, 1}, {32, 1},
+                                        {71, 1}, {24, 2}, {1, 32}, {9, 12}};
     for (uint32_t n = 0; n < 3 * COUNT_OF(heads); n++, ++*i) {
         params p = varied(*i);
         p.group = PICK(heads, n)[0];

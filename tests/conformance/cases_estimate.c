@@ -4,13 +4,13 @@
 static void run_estimate(context *ctx, const params *p)
 {
     rig r;
-    bool done = rig_init(ctx, &r, p) && rig_must_be_sparse(&r) && rig_append(&r) && rig_estimate(&r) &&
-                rig_check_scores(&r);
+    bool done = rig_init(ctx, &r, p) && rig_must_be_sparse(&r) && rig_append(&r) &&
+                rig_estimate(&r) && rig_check_scores(&r);
     (void)done;
 }
 
-// Figure 5 of the Quest paper: two pages of two keys each (their minimum and maximum) and a query of 8 channels,
-// whose scores are 39 and 35 (the paper misprints 32). The other channels are 0.
+// Figure 5 of the Quest paper: two pages of two keys each (their minimum and maximum) and a query
+// of 8 channels, whose scores are 39 and 35 (the paper misprints 32). The other channels are 0.
 static void run_figure(context *ctx, const params *p)
 {
     static const float q[8] = {-1, 1, 3, 0, 1, 0, -3, 2};

@@ -9,7 +9,8 @@
 // --- needles
 
 // How often each class is among the tokens that a query attends to, against out * count.
-static bool check_classes(rig *r, uint32_t i, uint32_t j, uint32_t head, uint32_t *tokens, uint32_t *classes)
+static bool check_classes(rig *r, uint32_t i, uint32_t j, uint32_t head, uint32_t *tokens,
+                          uint32_t *classes)
 {
     const rig_row *row = &r->rows[i];
     attention a = {.page_size = r->p->page, .position = row->length - row->queries + j};
@@ -25,7 +26,8 @@ static bool check_classes(rig *r, uint32_t i, uint32_t j, uint32_t head, uint32_
     for (uint32_t d = 0; d < r->p->dim; d++) {
         double got = (double)box_get(&r->out, row->query_start + j, head, d) * count;
         if (!(fabs(got - classes[d]) < 0.45)) {
-            return fail(r->ctx, "row %u, token %u, head %u: %.4f tokens of class %u, should be %u of %u", i,
+            return fail(r->ctx,
+                        "row %u, token %u, head %u: %.4f tokens of class %u, should be %u of %u", i,
                         a.position, head, got, d, classes[d], count);
         }
     }
@@ -57,14 +59,15 @@ static bool check_needle(rig *r, uint32_t token, uint32_t head, uint32_t target)
     for (uint32_t d = 0; d < r->p->dim; d++) {
         float got = box_get(&r->out, token, head, d);
         if (!(fabsf(got - value[d]) < 0.25f)) {
-            return fail(r->ctx, "token %u, head %u, channel %u: %g, the needle (token %u) holds %g", token,
-                        head, d, (double)got, target, (double)value[d]);
+            return fail(r->ctx, "token %u, head %u, channel %u: %g, the needle (token %u) holds %g",
+                        token, head, d, (double)got, target, (double)value[d]);
         }
     }
     return true;
 }
 
-// Every query matches the key of one token of its past; dense attention must return that token's number.
+// Every query matches the key of one token of its past; dense attention must return that token's
+// number.
 static void run_needle(context *ctx, const params *p)
 {
     rig r;
@@ -100,7 +103,8 @@ static float edge_value(context *ctx, const params *p, uint32_t index)
         return (bits & 0x7c00u) == 0x7c00u ? 1.0f : reference_f16_to_f32(bits);
     }
     int exponent = (int)random_below(ctx, 44) - 27;
-    double mantissa = 1.0 + (double)random_below(ctx, 4096) / 4096.0; // many are ties of f16 and bf16
+    double mantissa =
+        1.0 + (double)random_below(ctx, 4096) / 4096.0; // many are ties of f16 and bf16
     double nudge = ((double)random_below(ctx, 3) - 1.0) * 0x1p-22;
     double value = ldexp(mantissa + nudge, exponent) * (random_below(ctx, 2) ? 1.0 : -1.0);
     return reference_round((float)value, p->kv);
@@ -139,8 +143,8 @@ static void run_rounding(context *ctx, const params *p)
 
 // --- ties
 
-// Pages that repeat every third, or differ from their twins by the smallest step of the stored type in one
-// channel; all scores are exact.
+// Pages that repeat every third, or differ from their twins by the smallest step of the stored type
+// in one channel; all scores are exact.
 static void make_twins(rig *r, bool near)
 {
     const params *p = r->p;
@@ -197,7 +201,8 @@ static bool keep_results(rig *r, kept *k)
     memcpy(k->scores, r->scores.copy, r->scores.total);
     memcpy(k->lists, r->lists.copy, r->lists.total);
     // Later results go elsewhere, so that these stay.
-    return box_init(r->ctx, &r->out, r->p->place, r->p->out, r->token_count, r->q_heads, r->p->dim) &&
+    return box_init(r->ctx, &r->out, r->p->place, r->p->out, r->token_count, r->q_heads,
+                    r->p->dim) &&
            box_init(r->ctx, &r->lse, r->p->place, SKIM_F32, r->token_count, r->q_heads, 1) &&
            box_send(r->ctx, &r->out) && box_send(r->ctx, &r->lse);
 }
@@ -293,8 +298,8 @@ static void harm_history(rig *r, harm kind, uint32_t head)
             uint32_t d = token * 13 % h->dim;
             float *k = history_key(h, token, head) + d;
             float *v = history_value(h, token, head) + d;
-            *k = kind == HARM_KEY_NAN   ? NAN
-                 : kind == HARM_KEY_INF ? INFINITY
+            *k = kind == HARM_KEY_NAN     ? NAN
+                 : kind == HARM_KEY_INF   ? INFINITY
                  : kind == HARM_KEY_MIXED ? (token % 3 ? -INFINITY : NAN)
                                           : *k;
             *v = kind == HARM_VALUE_NAN ? NAN : kind == HARM_VALUE_INF ? -INFINITY : *v;
@@ -340,12 +345,14 @@ static void run_harm(context *ctx, const params *p)
     harm kind = (harm)(p->variant % HARM_KINDS);
     harm_history(&r, kind, victim);
     harm_queries(&r, kind, victim);
-    if (!rig_append(&r) || !decode_all(&r) || !receive(&r) || !rig_check_pools(&r) || !lists_valid(&r)) {
+    if (!rig_append(&r) || !decode_all(&r) || !receive(&r) || !rig_check_pools(&r) ||
+        !lists_valid(&r)) {
         return;
     }
     for (uint32_t i = 0; i < r.row_count; i++) {
         for (uint32_t head = 0; head < r.q_heads; head++) {
-            if (head / p->group != victim && !same_row(&r, &k, i, head, "harm in another kv head")) {
+            if (head / p->group != victim &&
+                !same_row(&r, &k, i, head, "harm in another kv head")) {
                 return;
             }
         }
@@ -411,10 +418,14 @@ static bool check_merged(rig *r, const part *merged)
     attention all = {.page_size = r->p->page, .position = row->length - 1};
     uint32_t count = list_tokens(&all, tokens);
     for (uint32_t head = 0; head < r->q_heads; head++) {
-        reference_attend_args args = {
-            .q = rig_query(r, 0, 0, head), .keys = history_key(&row->h, 0, head / r->p->group),
-            .values = history_value(&row->h, 0, head / r->p->group), .stride = history_stride(&row->h),
-            .dim = r->p->dim, .scale = rig_scale(r), .tokens = tokens, .count = count};
+        reference_attend_args args = {.q = rig_query(r, 0, 0, head),
+                                      .keys = history_key(&row->h, 0, head / r->p->group),
+                                      .values = history_value(&row->h, 0, head / r->p->group),
+                                      .stride = history_stride(&row->h),
+                                      .dim = r->p->dim,
+                                      .scale = rig_scale(r),
+                                      .tokens = tokens,
+                                      .count = count};
         double lse, largest, error = 0.0, energy = 0.0;
         reference_attend(&args, weights, expected, &lse, &largest);
         for (uint32_t d = 0; d < r->p->dim; d++) {
@@ -424,8 +435,8 @@ static bool check_merged(rig *r, const part *merged)
         }
         double limit = fmax(1e-9, 64.0 * pow(EPSILON32 * largest, 2));
         if (!(error <= limit * energy) || !(fabs(merged->lse[head] - lse) < 1e-4)) {
-            return fail(r->ctx, "head %u: merged NMSE %.3g, lse %.9g, should be %.9g", head, error / energy,
-                        merged->lse[head], lse);
+            return fail(r->ctx, "head %u: merged NMSE %.3g, lse %.9g, should be %.9g", head,
+                        error / energy, merged->lse[head], lse);
         }
     }
     return true;
@@ -467,7 +478,8 @@ static void run_merge(context *ctx, const params *p)
         return;
     }
     memcpy(region_bytes(&r.lists), second, bytes);
-    if (!attend_part(&r, pages - size, &two) || !attend_part(&r, 0, &none) || !check_empty(&r, &none)) {
+    if (!attend_part(&r, pages - size, &two) || !attend_part(&r, 0, &none) ||
+        !check_empty(&r, &none)) {
         return;
     }
     for (uint32_t head = 0; head < r.q_heads; head++) {
@@ -484,7 +496,8 @@ static void run_same(context *ctx, const params *p)
 {
     model m;
     model_options options = {.longest = p->length + 3};
-    if (!model_init(ctx, &m, p, &options) || !model_create(&m, 0) || !model_fill(&m, 0, p->length, 0)) {
+    if (!model_init(ctx, &m, p, &options) || !model_create(&m, 0) ||
+        !model_fill(&m, 0, p->length, 0)) {
         return;
     }
     skim_policy policies[4] = {m.policies[0], m.policies[0], m.policies[0], m.policies[0]};

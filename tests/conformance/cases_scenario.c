@@ -1,10 +1,12 @@
-// Tier 1 over many steps: several sequences and layers, cancelled steps, changing policies, slots used again.
+// Tier 1 over many steps: several sequences and layers, cancelled steps, changing policies, slots
+// used again.
 #include "model.h"
 
-static model_options many(const params *p, uint32_t layers, uint32_t sequences, uint32_t longest)
+static model_options many(uint32_t layers, uint32_t sequences, uint32_t longest)
 {
-    (void)p;
-    return (model_options){.layers = layers, .sequences = sequences, .longest = longest,
+    return (model_options){.layers = layers,
+                           .sequences = sequences,
+                           .longest = longest,
                            .step_tokens = longest + sequences * 8};
 }
 
@@ -13,7 +15,7 @@ static void run_interleaved(context *ctx, const params *p)
 {
     model m;
     const uint32_t longest = 2 * p->length + 8 * p->page;
-    model_options options = many(p, 1 + p->variant % 3, 4, longest);
+    model_options options = many(1 + p->variant % 3, 4, longest);
     options.dense_layers = p->variant / 3 % 2;
     if (!model_init(ctx, &m, p, &options)) {
         return;
@@ -43,7 +45,7 @@ static void run_interleaved(context *ctx, const params *p)
 static void run_cancel(context *ctx, const params *p)
 {
     model m;
-    model_options options = many(p, 2, 2, p->length + 3 * p->page);
+    model_options options = many(2, 2, p->length + 3 * p->page);
     if (!model_init(ctx, &m, p, &options) || !model_create(&m, 0) || !model_create(&m, 1) ||
         !model_fill(&m, 0, p->length, 0) || !model_fill(&m, 1, p->page / 2, 0)) {
         return;
@@ -54,12 +56,14 @@ static void run_cancel(context *ctx, const params *p)
         const model_entry entries[] = {{0, i % 3 == 2 ? p->page : 1}, {1, 1}};
         int harm = i % 2 ? MODEL_HARMFUL : 0;
         skim_cache_get_usage(ctx->cache, &before);
-        if (!model_step(&m, entries, 2, NULL, MODEL_CANCEL | harm | (i == 4 ? MODEL_NO_ATTEND : 0))) {
+        if (!model_step(&m, entries, 2, NULL,
+                        MODEL_CANCEL | harm | (i == 4 ? MODEL_NO_ATTEND : 0))) {
             return;
         }
         skim_cache_get_usage(ctx->cache, &after);
-        if (!check(ctx, before.slots_free == after.slots_free, "%u slots free before, %u after a cancel",
-                   before.slots_free, after.slots_free) ||
+        if (!check(ctx, before.slots_free == after.slots_free,
+                   "%u slots free before, %u after a cancel", before.slots_free,
+                   after.slots_free) ||
             !model_step(&m, i % 2 ? &entries[1] : entries, 1, NULL, 0)) {
             return;
         }
@@ -71,7 +75,7 @@ static void run_reuse(context *ctx, const params *p)
 {
     model m;
     const uint32_t longest = p->length + 2 * p->page;
-    model_options options = many(p, 1 + p->variant % 2, 3, longest);
+    model_options options = many(1 + p->variant % 2, 3, longest);
     options.capacity_pages = 2 * ceil_div(longest, p->page);
     if (!model_init(ctx, &m, p, &options) || !model_create(&m, 0) || !model_create(&m, 1)) {
         return;
@@ -102,7 +106,7 @@ static void run_reuse(context *ctx, const params *p)
 static void run_policies(context *ctx, const params *p)
 {
     model m;
-    model_options options = many(p, 3, 2, p->length + 4 * p->page);
+    model_options options = many(3, 2, p->length + 4 * p->page);
     options.dense_layers = 1;
     if (!model_init(ctx, &m, p, &options) || !model_create(&m, 0) || !model_create(&m, 1) ||
         !model_fill(&m, 0, p->length, 0) || !model_fill(&m, 1, p->length / 2 + 1, 0)) {
@@ -123,11 +127,12 @@ static void run_policies(context *ctx, const params *p)
     late.dense_layers = 2;
     late.budget_fraction = 0.5;
     late.select = SKIM_SELECT_AUTO;
-    bool done = model_step(&m, entries, 2, NULL, 0) && model_set_policy(&m, 0, &other) &&
-                model_step(&m, entries, 2, NULL, 0) && model_step(&m, entries, 2, &call, 0) &&
-                model_set_policy(&m, 1, &late) && model_step(&m, entries, 2, NULL, MODEL_BACKWARDS) &&
-                model_set_policy(&m, SKIM_ALL_LAYERS, &call) && model_step(&m, entries, 2, NULL, 0) &&
-                model_step(&m, entries, 2, &other, 0) && model_step(&m, entries, 2, NULL, 0);
+    bool done =
+        model_step(&m, entries, 2, NULL, 0) && model_set_policy(&m, 0, &other) &&
+        model_step(&m, entries, 2, NULL, 0) && model_step(&m, entries, 2, &call, 0) &&
+        model_set_policy(&m, 1, &late) && model_step(&m, entries, 2, NULL, MODEL_BACKWARDS) &&
+        model_set_policy(&m, SKIM_ALL_LAYERS, &call) && model_step(&m, entries, 2, NULL, 0) &&
+        model_step(&m, entries, 2, &other, 0) && model_step(&m, entries, 2, NULL, 0);
     (void)done;
 }
 
@@ -135,7 +140,7 @@ static void run_policies(context *ctx, const params *p)
 static void run_deferred(context *ctx, const params *p)
 {
     model m;
-    model_options options = many(p, 3, 3, 2 * p->length + 4 * p->page);
+    model_options options = many(3, 3, 2 * p->length + 4 * p->page);
     options.dense_layers = p->variant % 2;
     if (!model_init(ctx, &m, p, &options)) {
         return;
@@ -146,8 +151,8 @@ static void run_deferred(context *ctx, const params *p)
         }
     }
     for (uint32_t step = 0; step < 6; step++) {
-        const model_entry entries[] = {{step % 3, 1}, {(step + 1) % 3, step == 3 ? p->page : 1},
-                                       {(step + 2) % 3, 1}};
+        const model_entry entries[] = {
+            {step % 3, 1}, {(step + 1) % 3, step == 3 ? p->page : 1}, {(step + 2) % 3, 1}};
         if (!model_step(&m, entries, 1 + step % 3, NULL, MODEL_DEFERRED)) {
             return;
         }
@@ -158,22 +163,25 @@ static void run_deferred(context *ctx, const params *p)
 static void run_full(context *ctx, const params *p)
 {
     model m;
-    model_options options = many(p, 1, 2, p->length + p->page);
+    model_options options = many(1, 2, p->length + p->page);
     options.capacity_pages = ceil_div(p->length, p->page) + 2;
     if (!model_init(ctx, &m, p, &options) || !model_create(&m, 0) || !model_create(&m, 1) ||
         !model_fill(&m, 0, p->length, 0) || !model_fill(&m, 1, 1, 0)) {
         return;
     }
-    const skim_step_entry too_many[] = {{m.sequences[0].handle, 1}, {m.sequences[1].handle, 3 * p->page}};
+    const skim_step_entry too_many[] = {{m.sequences[0].handle, 1},
+                                        {m.sequences[1].handle, 3 * p->page}};
     skim_step *step = NULL;
     skim_status status = skim_step_begin(ctx->cache, too_many, 2, &step);
-    if (!check(ctx, status == SKIM_NO_SLOTS, "a step beyond the pool gave '%s'", skim_status_name(status)) ||
+    if (!check(ctx, status == SKIM_NO_SLOTS, "a step beyond the pool gave '%s'",
+               skim_status_name(status)) ||
         !check(ctx, step == NULL, "a step that failed was handed out")) {
         return;
     }
     const model_entry entries[] = {{0, 1}, {1, p->page - 1}};
-    bool done = model_step(&m, entries, 2, NULL, 0) && model_destroy(&m, 0) && model_create(&m, 0) &&
-                model_fill(&m, 0, p->length, p->page) && model_step(&m, entries, 1, NULL, 0);
+    bool done = model_step(&m, entries, 2, NULL, 0) && model_destroy(&m, 0) &&
+                model_create(&m, 0) && model_fill(&m, 0, p->length, p->page) &&
+                model_step(&m, entries, 1, NULL, 0);
     (void)done;
 }
 
@@ -209,8 +217,10 @@ typedef struct scenario {
 void add_scenario_cases(case_table *table)
 {
     static const scenario scenarios[] = {
-        {"scenario/interleaved", run_interleaved, 24, 3}, {"scenario/cancel", run_cancel, 24, 4},
-        {"scenario/reuse", run_reuse, 24, 4},             {"scenario/policies", run_policies, 24, 4},
+        {"scenario/interleaved", run_interleaved, 24, 3},
+        {"scenario/cancel", run_cancel, 24, 4},
+        {"scenario/reuse", run_reuse, 24, 4},
+        {"scenario/policies", run_policies, 24, 4},
         {"scenario/full", run_full, 12, 2},
     };
     uint32_t i = 0;

@@ -7,16 +7,16 @@
 
 typedef enum score_pattern {
     SCORES_NORMAL,
-    SCORES_INTEGER,    // few values, many ties
-    SCORES_EQUAL,      // nothing but ties
-    SCORES_ULP,        // neighbours in f32
+    SCORES_INTEGER, // few values, many ties
+    SCORES_EQUAL,   // nothing but ties
+    SCORES_ULP,     // neighbours in f32
     SCORES_RISING,
     SCORES_FALLING,
-    SCORES_ZERO,       // +0 and -0, which are equal
-    SCORES_HUGE,       // up to 1e30, both signs
-    SCORES_TINY,       // subnormal
-    SCORES_LEVELS,     // two plateaus, the edge of the list between or inside them
-    SCORES_POISON,     // one head has NaN and Inf
+    SCORES_ZERO,   // +0 and -0, which are equal
+    SCORES_HUGE,   // up to 1e30, both signs
+    SCORES_TINY,   // subnormal
+    SCORES_LEVELS, // two plateaus, the edge of the list between or inside them
+    SCORES_POISON, // one head has NaN and Inf
     SCORES_PATTERNS
 } score_pattern;
 
@@ -69,7 +69,8 @@ static void write_scores(rig *r, score_pattern pattern)
 // Rows of several lengths and budgets, one of them dense and one without a query.
 static void plan_rows(rig *r, const params *p)
 {
-    const uint32_t lengths[] = {p->length, p->length + 3 * p->page, p->page, p->length, p->length / 2 + 1};
+    const uint32_t lengths[] = {p->length, p->length + 3 * p->page, p->page, p->length,
+                                p->length / 2 + 1};
     const uint32_t queries[] = {1, 1, 1, 0, 1};
     uint32_t count = p->batch == BATCH_ONE ? 1 : COUNT_OF(lengths);
     for (uint32_t i = 0; i < count; i++) {
@@ -171,7 +172,8 @@ static bool check_others(rig *r)
         for (uint32_t list = 1; list < r->lists_per_row; list++) {
             size_t at = ((size_t)i * r->lists_per_row + list) * r->list_stride;
             if (memcmp(before + at, after + at, r->list_stride * 4ull) != 0) {
-                return fail(r->ctx, "list: row %u, list %u changed with another head's scores", i, list);
+                return fail(r->ctx, "list: row %u, list %u changed with another head's scores", i,
+                            list);
             }
         }
     }
@@ -186,8 +188,9 @@ static void run_select(context *ctx, const params *p)
         return;
     }
     write_scores(&r, pattern);
-    bool done = rig_must_be_sparse(&r) && region_upload(ctx, &r.scores) && rig_select(&r) && rig_check_lists(&r) &&
-                check_skipped_rows(&r) && (pattern != SCORES_POISON || check_others(&r));
+    bool done = rig_must_be_sparse(&r) && region_upload(ctx, &r.scores) && rig_select(&r) &&
+                rig_check_lists(&r) && check_skipped_rows(&r) &&
+                (pattern != SCORES_POISON || check_others(&r));
     (void)done;
 }
 
@@ -209,8 +212,8 @@ static params varied(uint32_t i)
     return p;
 }
 
-static void add_mode(case_table *table, uint32_t *i, uint32_t pattern, uint32_t group, skim_select_mode mode,
-                     skim_combine combine)
+static void add_mode(case_table *table, uint32_t *i, uint32_t pattern, uint32_t group,
+                     skim_select_mode mode, skim_combine combine)
 {
     params p = varied(*i);
     p.group = group;

@@ -1,5 +1,5 @@
-// The conformance suite as a library: one table of cases, run on any device through the public interface
-// alone. Programs: tests/conformance/main.c and `skim conform`.
+// The conformance suite as a library: one table of cases, run on any device through the public
+// interface alone. Programs: tests/conformance/main.c and `skim conform`.
 #ifndef SKIM_CONFORMANCE_H
 #define SKIM_CONFORMANCE_H
 
@@ -16,22 +16,25 @@ typedef enum conformance_outcome {
 } conformance_outcome;
 
 typedef struct conformance_result {
-    const char *name;   // such as "attend/f16/d128/p16/g4/h2/n257"; lives as long as the call to report
+    const char
+        *name; // such as "attend/f16/d128/p16/g4/h2/n257"; lives as long as the call to report
     conformance_outcome outcome;
-    const char *detail; // what differed and the command that repeats it, or why skipped; "" if passed
-    uint64_t seed;      // the run's seed, as --seed takes it
+    const char
+        *detail;   // what differed and the command that repeats it, or why skipped; "" if passed
+    uint64_t seed; // the run's seed, as --seed takes it
     double milliseconds;
 } conformance_result;
 
 typedef struct conformance_options {
-    const char *device;  // selector as skim_device_open takes it; NULL: "auto"
-    uint64_t disable;    // SKIM_FEATURE_* bits not to use
-    uint32_t threads;    // CPU only; 0: one per processor
-    bool quick;          // only the cases marked quick
-    bool stop;           // stop at the first failure
-    const char *filter;  // only cases whose name contains this; NULL or "": all
-    uint64_t seed;       // 0: CONFORMANCE_DEFAULT_SEED
-    // Called after each case from the calling thread; may be NULL. A result's text ends with no newline.
+    const char *device; // selector as skim_device_open takes it; NULL: "auto"
+    uint64_t disable;   // SKIM_FEATURE_* bits not to use
+    uint32_t threads;   // CPU only; 0: one per processor
+    bool quick;         // only the cases marked quick
+    bool stop;          // stop at the first failure
+    const char *filter; // only cases whose name contains this; NULL or "": all
+    uint64_t seed;      // 0: CONFORMANCE_DEFAULT_SEED
+    // Called after each case from the calling thread; may be NULL. A result's text ends with no
+    // newline.
     void (*report)(void *user, const conformance_result *result);
     void *user;
 } conformance_options;
@@ -41,9 +44,10 @@ typedef struct conformance_totals {
 } conformance_totals;
 
 typedef enum conformance_status {
-    CONFORMANCE_OK = 0,        // every case that ran passed
-    CONFORMANCE_FAILURES = 1,  // at least one failed
-    CONFORMANCE_ERROR = 2,     // the suite could not run: error says why (a filter that matches nothing too)
+    CONFORMANCE_OK = 0,       // every case that ran passed
+    CONFORMANCE_FAILURES = 1, // at least one failed
+    CONFORMANCE_ERROR =
+        2, // the suite could not run: error says why (a filter that matches nothing too)
     CONFORMANCE_NO_DEVICE = 77 // no such device here: error says why
 } conformance_status;
 
@@ -54,7 +58,7 @@ conformance_status conformance_run(const conformance_options *options, conforman
                                    char *error, size_t error_size);
 
 // Calls visit with the name of every case that the options choose. Opens no device.
-void conformance_list(const conformance_options *options, void (*visit)(void *user, const char *name),
-                      void *user);
+void conformance_list(const conformance_options *options,
+                      void (*visit)(void *user, const char *name), void *user);
 
 #endif

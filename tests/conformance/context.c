@@ -166,7 +166,8 @@ double random_normal(context *ctx)
     uint32_t sum = 0;
     for (int i = 0; i < 3; i++) {
         uint64_t bits = random_u64(ctx);
-        sum += (uint32_t)((bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48));
+        sum += (uint32_t)((bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) +
+                          (bits >> 48));
     }
     return ((double)sum + 6.0) / 65536.0 - 6.0;
 }

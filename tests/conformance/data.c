@@ -13,8 +13,13 @@ uint32_t token_class(uint32_t token, uint32_t dim)
 
 void history_init(context *ctx, history *h, const params *p, uint32_t capacity)
 {
-    *h = (history){.p = p, .kv_heads = p->kv_heads, .dim = p->dim, .group = p->group, .type = p->kv,
-                   .kind = p->data, .capacity = capacity};
+    *h = (history){.p = p,
+                   .kv_heads = p->kv_heads,
+                   .dim = p->dim,
+                   .group = p->group,
+                   .type = p->kv,
+                   .kind = p->data,
+                   .capacity = capacity};
     h->k = take(ctx, (size_t)capacity * history_stride(h), sizeof *h->k);
     h->v = take(ctx, (size_t)capacity * history_stride(h), sizeof *h->v);
     h->walk = take(ctx, history_stride(h), sizeof *h->walk);

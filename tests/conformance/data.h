@@ -4,8 +4,8 @@
 
 #include "suite.h"
 
-// K and V of one sequence of one layer, and how its queries are made. [token][kv_head][dim], rounded to the
-// type of the cache.
+// K and V of one sequence of one layer, and how its queries are made. [token][kv_head][dim],
+// rounded to the type of the cache.
 typedef struct history {
     const params *p;
     uint32_t kv_heads, dim, group;
@@ -43,8 +43,8 @@ static inline float *history_value(const history *h, uint32_t token, uint32_t kv
 // The class that DATA_UNIFORM's value of a token has.
 uint32_t token_class(uint32_t token, uint32_t dim);
 
-// One query per query head for the given token: [q_heads][dim], rounded to the type. Each resembles the key
-// of one token of the past; targets [q_heads] (may be NULL) receives which.
+// One query per query head for the given token: [q_heads][dim], rounded to the type. Each resembles
+// the key of one token of the past; targets [q_heads] (may be NULL) receives which.
 void make_query(context *ctx, const history *h, uint32_t token, skim_type type, float *q,
                 uint32_t *targets);
 

@@ -42,8 +42,11 @@ static bool create_cache(model *m, const model_options *options, const skim_poli
     skim_layer layers[MODEL_LAYERS_MAX];
     for (uint32_t i = 0; i < m->layer_count; i++) {
         const params *own = &m->layers[i];
-        layers[i] = (skim_layer){.size_of = sizeof layers[i], .q_heads = own->group * own->kv_heads,
-                                 .kv_heads = own->kv_heads, .key_dim = own->dim, .type = own->kv,
+        layers[i] = (skim_layer){.size_of = sizeof layers[i],
+                                 .q_heads = own->group * own->kv_heads,
+                                 .kv_heads = own->kv_heads,
+                                 .key_dim = own->dim,
+                                 .type = own->kv,
                                  .scale = own->scale};
     }
     uint32_t pages = options->capacity_pages ? options->capacity_pages
@@ -88,7 +91,9 @@ static bool beyond_limits(const context *ctx, const params *p)
 
 bool model_init(context *ctx, model *m, const params *p, const model_options *options)
 {
-    *m = (model){.ctx = ctx, .p = p, .layer_count = max_u32(options->layers, 1),
+    *m = (model){.ctx = ctx,
+                 .p = p,
+                 .layer_count = max_u32(options->layers, 1),
                  .longest = options->longest};
     skim_policy policy = policy_from(p);
     policy.dense_layers = options->dense_layers;
@@ -176,8 +181,9 @@ static bool append_layer(open_step *s, uint32_t layer)
             }
         }
     }
-    bool done = box_send(m->ctx, &k) && box_send(m->ctx, &v) &&
-                ok(m->ctx, skim_step_append(s->step, layer, &k.tensor, &v.tensor), "skim_step_append");
+    bool done =
+        box_send(m->ctx, &k) && box_send(m->ctx, &v) &&
+        ok(m->ctx, skim_step_append(s->step, layer, &k.tensor, &v.tensor), "skim_step_append");
     box_consumed(&k);
     box_consumed(&v);
     return done;
@@ -213,8 +219,8 @@ static bool attend_layer(open_step *s, uint32_t layer, attend_call *call)
         return false;
     }
     fill_queries(s, layer, call);
-    skim_step_attend_args args = {.size_of = sizeof args, .q = call->q.tensor, .out = call->out.tensor,
-                                  .policy = s->policy};
+    skim_step_attend_args args = {
+        .size_of = sizeof args, .q = call->q.tensor, .out = call->out.tensor, .policy = s->policy};
     if (m->p->lse) {
         args.lse = call->lse.tensor;
     }
@@ -264,7 +270,8 @@ static bool check_report(const open_step *s, uint32_t layer)
         read += lists * (plan.dense ? plan.page_count : plan.select_count);
         sparse += !plan.dense;
     }
-    return check(ctx, report.sparse_sequences == sparse && report.dense_sequences == s->count - sparse,
+    return check(ctx,
+                 report.sparse_sequences == sparse && report.dense_sequences == s->count - sparse,
                  "report: layer %u: %u sparse and %u dense, should be %u and %u", layer,
                  report.sparse_sequences, report.dense_sequences, sparse, s->count - sparse) &&
            check(ctx, report.pages_total == total && report.pages_read == read,
@@ -275,7 +282,8 @@ static bool check_report(const open_step *s, uint32_t layer)
 
 // One list of a sparse sequence against scores of the reference.
 static bool check_list(const open_step *s, uint32_t layer, uint32_t entry, uint32_t first_head,
-                       const float *q, const page_bounds *bounds, const uint32_t *list, uint32_t count)
+                       const float *q, const page_bounds *bounds, const uint32_t *list,
+                       uint32_t count)
 {
     context *ctx = s->m->ctx;
     params own = s->m->layers[layer];
@@ -304,11 +312,13 @@ static bool check_list(const open_step *s, uint32_t layer, uint32_t entry, uint3
                        2.0 * worst * (logarithms ? scale : 1.0);
     char what[64];
     snprintf(what, sizeof what, "list: layer %u, entry %u, head %u", layer, entry, first_head);
-    bool exact = worst > 0.0 || verify_ties(ctx, what, &plan, scores, plan.page_count, heads, list, count);
+    bool exact =
+        worst > 0.0 || verify_ties(ctx, what, &plan, scores, plan.page_count, heads, list, count);
     return verify_list(ctx, what, &plan, combined, tolerance, list, count) && exact;
 }
 
-static bool check_dense_list(const open_step *s, uint32_t pages, const uint32_t *list, uint32_t count)
+static bool check_dense_list(const open_step *s, uint32_t pages, const uint32_t *list,
+                             uint32_t count)
 {
     bool all = count == pages;
     for (uint32_t i = 0; all && i < count; i++) {
@@ -366,7 +376,8 @@ static bool check_lists(const open_step *s, uint32_t layer, uint32_t entry, cons
 }
 
 // The lists as they must be where scores and their combination are exact.
-static void reference_lists(const open_step *s, uint32_t layer, uint32_t entry, const float *q, listed *l)
+static void reference_lists(const open_step *s, uint32_t layer, uint32_t entry, const float *q,
+                            listed *l)
 {
     context *ctx = s->m->ctx;
     params own = s->m->layers[layer];
@@ -440,15 +451,16 @@ static bool check_entry(const open_step *s, uint32_t layer, uint32_t entry, uint
     } else if (!fetch_lists(s, layer, entry, &l)) {
         return false;
     }
-    bool listed_right = l.plan.dense || s->flags & MODEL_DEFERRED || check_lists(s, layer, entry, q, &l);
+    bool listed_right =
+        l.plan.dense || s->flags & MODEL_DEFERRED || check_lists(s, layer, entry, q, &l);
     return listed_right && check_results(s, layer, entry, start, call, &l);
 }
 
 static bool check_layer(const open_step *s, uint32_t layer, attend_call *call)
 {
     context *ctx = s->m->ctx;
-    if ((!(s->flags & MODEL_DEFERRED) && !check_report(s, layer)) || !box_receive(ctx, &call->out, "out") ||
-        !box_receive(ctx, &call->lse, "lse")) {
+    if ((!(s->flags & MODEL_DEFERRED) && !check_report(s, layer)) ||
+        !box_receive(ctx, &call->out, "out") || !box_receive(ctx, &call->lse, "lse")) {
         return false;
     }
     uint32_t start = 0;
@@ -476,7 +488,8 @@ static bool run_layers(open_step *s, attend_call *calls)
         if (!attend_layer(s, layer, &calls[layer])) {
             return false;
         }
-        if (!(s->flags & (MODEL_HARMFUL | MODEL_DEFERRED)) && !check_layer(s, layer, &calls[layer])) {
+        if (!(s->flags & (MODEL_HARMFUL | MODEL_DEFERRED)) &&
+            !check_layer(s, layer, &calls[layer])) {
             return false;
         }
     }
@@ -516,7 +529,8 @@ static bool check_lengths(const open_step *s)
     return true;
 }
 
-bool model_step(model *m, const model_entry *entries, uint32_t count, const skim_policy *policy, int flags)
+bool model_step(model *m, const model_entry *entries, uint32_t count, const skim_policy *policy,
+                int flags)
 {
     context *ctx = m->ctx;
     open_step s = {.m = m, .entries = entries, .count = count, .policy = policy, .flags = flags};
@@ -556,7 +570,8 @@ bool model_fill(model *m, uint32_t sequence, uint32_t tokens, uint32_t chunk)
     return true;
 }
 
-static bool attend_each(open_step *s, attend_call *calls, const skim_policy *policies, uint32_t count)
+static bool attend_each(open_step *s, attend_call *calls, const skim_policy *policies,
+                        uint32_t count)
 {
     context *ctx = s->m->ctx;
     const params *own = &s->m->layers[0];

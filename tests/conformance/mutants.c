@@ -1,5 +1,5 @@
-// The test of the suite itself: the library is built with wrong versions of single decisions, and the quick cases
-// must catch each one, and none in the unchanged library.
+// The test of the suite itself: the library is built with wrong versions of single decisions, and
+// the quick cases must catch each one, and none in the unchanged library.
 #include "conformance.h"
 #include "runtime/mutant.h"
 
@@ -39,8 +39,8 @@ static void remember(void *user, const conformance_result *result)
 static conformance_status run_quick(skim_mutant_id id, const char *device, outcome *seen)
 {
     *seen = (outcome){.cases = 0};
-    conformance_options options = {.device = device, .quick = true, .stop = true, .report = remember,
-                                   .user = seen};
+    conformance_options options = {
+        .device = device, .quick = true, .stop = true, .report = remember, .user = seen};
     conformance_totals totals;
     skim_mutant = id;
     char error[300];
@@ -68,7 +68,8 @@ static bool is_caught(const mutant *it, const char *device)
         printf("caught %s (%s)\n  by %s, case %u: %s\n", it->name, it->text, seen.name, seen.cases,
                seen.detail);
     } else {
-        printf("FAILED %s (%s) lives through %u cases %s\n", it->name, it->text, seen.cases, seen.detail);
+        printf("FAILED %s (%s) lives through %u cases %s\n", it->name, it->text, seen.cases,
+               seen.detail);
     }
     fflush(stdout);
     return status == CONFORMANCE_FAILURES;

@@ -47,8 +47,8 @@ static void plan_batch(rig *r)
     } else if (p->batch == BATCH_MIXED) {
         add_row(r, n / 2 + 2 * page + 3, 2 * page + 3); // prefill of a chunk
         add_row(r, 1, 1);
-        add_row(r, n, 0);                               // idle
-        add_row(r, page + 5, page + 5);                 // prefill from nothing
+        add_row(r, n, 0);               // idle
+        add_row(r, page + 5, page + 5); // prefill from nothing
         add_row(r, n + page, 1);
         add_row(r, n + 3, 2);
     } else if (p->batch == BATCH_MANY) {
@@ -167,8 +167,8 @@ static void lay_out(rig *r, uint64_t *pool, uint64_t *values_start)
     *values_start = 0;
     switch (p->layout) {
     case LAYOUT_TOKENS:
-        at = (skim_paged){.page_stride = p->page * heads * dim, .head_stride = dim,
-                          .token_stride = heads * dim};
+        at = (skim_paged){
+            .page_stride = p->page * heads * dim, .head_stride = dim, .token_stride = heads * dim};
         break;
     case LAYOUT_PADDED:
         at.token_stride = dim + 8;
@@ -176,13 +176,15 @@ static void lay_out(rig *r, uint64_t *pool, uint64_t *values_start)
         at.page_stride = heads * at.head_stride + 40;
         break;
     case LAYOUT_MIXED:
-        at = (skim_paged){.page_stride = 2 * p->page * heads * dim, .head_stride = 2 * dim,
+        at = (skim_paged){.page_stride = 2 * p->page * heads * dim,
+                          .head_stride = 2 * dim,
                           .token_stride = 2 * heads * dim};
         *values_start = dim;
         break;
     case LAYOUT_SKIM:
     default:
-        at = (skim_paged){.page_stride = 2 * p->page * heads * dim, .head_stride = 2 * p->page * dim,
+        at = (skim_paged){.page_stride = 2 * p->page * heads * dim,
+                          .head_stride = 2 * p->page * dim,
                           .token_stride = dim};
         *values_start = p->page * dim;
     }

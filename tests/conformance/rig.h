@@ -1,5 +1,5 @@
-// An engine with a paged cache of its own: pools in any layout, poisoned, shuffled slots, and the four verbs of
-// tier 2 on them, each held against the oracle.
+// An engine with a paged cache of its own: pools in any layout, poisoned, shuffled slots, and the
+// four verbs of tier 2 on them, each held against the oracle.
 #ifndef RIG_H
 #define RIG_H
 
@@ -13,7 +13,7 @@ typedef struct rig_row {
     uint32_t queries;      // its tokens in the last append
     uint32_t shared_pages; // the first so many pages are row 0's
     uint32_t query_start, table_start;
-    uint32_t *slots;       // of each page
+    uint32_t *slots; // of each page
     reference_plan plan;
     page_bounds bounds;
 } rig_row;
@@ -29,13 +29,14 @@ typedef struct rig {
     uint32_t *table;
     float *queries; // [token_count][q_heads][dim]
     region keys, values, bounds, scores, lists;
-    bool one_pool;  // values lie in the keys' region
+    bool one_pool; // values lie in the keys' region
     skim_paged keys_at, values_at;
     uint32_t score_stride, list_stride, lists_per_row;
     box q, out, lse;
 } rig;
 
-// Plans the batch, makes keys, values and queries, allocates and poisons everything, prepares the queue.
+// Plans the batch, makes keys, values and queries, allocates and poisons everything, prepares the
+// queue.
 bool rig_init(context *ctx, rig *r, const params *p);
 // The same with a shape that plans for at least so many rows and tokens.
 bool rig_init_for(context *ctx, rig *r, const params *p, uint32_t rows, uint32_t tokens);
@@ -55,7 +56,8 @@ bool rig_must_be_sparse(rig *r);
 bool rig_run(rig *r);
 
 // For cases that drive single verbs.
-void rig_store(rig *r, uint32_t row, uint32_t first, uint32_t count); // writes tokens into the image
+void rig_store(rig *r, uint32_t row, uint32_t first,
+               uint32_t count); // writes tokens into the image
 skim_row rig_skim_row(const rig *r, uint32_t row);
 bool rig_send_rows(rig *r, const skim_row *rows, uint32_t count, box *sent);
 bool rig_send_table(rig *r, box *sent);

@@ -275,8 +275,8 @@ static bool check_score_row(rig *r, uint32_t i, uint32_t head)
                                          rig_query(r, i, 0, head), &tolerance);
         double got = (double)scores[page];
         if (!(got - expected <= tolerance && expected - got <= tolerance)) {
-            return fail(r->ctx, "score: row %u, head %u, page %u is %.9g, should be %.9g +- %.2g", i,
-                        head, page, got, expected, tolerance);
+            return fail(r->ctx, "score: row %u, head %u, page %u is %.9g, should be %.9g +- %.2g",
+                        i, head, page, got, expected, tolerance);
         }
     }
     uint64_t start = ((uint64_t)i * r->q_heads + head) * r->score_stride + r->shape.max_pages;

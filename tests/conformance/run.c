@@ -27,8 +27,8 @@ static uint64_t seed_of(const conformance_options *options)
     return options->seed ? options->seed : CONFORMANCE_DEFAULT_SEED;
 }
 
-void conformance_list(const conformance_options *options, void (*visit)(void *user, const char *name),
-                      void *user)
+void conformance_list(const conformance_options *options,
+                      void (*visit)(void *user, const char *name), void *user)
 {
     case_table table = {0};
     build_table(&table);
@@ -83,7 +83,8 @@ static void run_case(context *ctx, const test_case *it, conformance_result *resu
     };
 }
 
-static conformance_status run_table(context *ctx, const case_table *table, conformance_totals *totals)
+static conformance_status run_table(context *ctx, const case_table *table,
+                                    conformance_totals *totals)
 {
     const conformance_options *options = ctx->options;
     for (size_t i = 0; i < table->count; i++) {
@@ -113,8 +114,8 @@ static conformance_status open_device(context *ctx, char *error, size_t error_si
         snprintf(error, error_size, "skim_runtime_create: %s", skim_status_name(status));
         return CONFORMANCE_ERROR;
     }
-    skim_device_options open = {.size_of = sizeof open, .disable = options->disable,
-                                .threads = options->threads};
+    skim_device_options open = {
+        .size_of = sizeof open, .disable = options->disable, .threads = options->threads};
     status = skim_device_open(ctx->runtime, options->device ? options->device : "auto", &open,
                               &ctx->device);
     if (status != SKIM_OK) {

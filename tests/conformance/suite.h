@@ -79,7 +79,8 @@ typedef struct case_table {
     size_t count, capacity;
 } case_table;
 
-// Adds a case named verb/<what of the parameters is not the default>; a second of that name is dropped.
+// Adds a case named verb/<what of the parameters is not the default>; a second of that name is
+// dropped.
 void add_case(case_table *table, const char *verb, bool quick, case_run *run, const params *p);
 params default_params(void);
 void add_append_cases(case_table *table);

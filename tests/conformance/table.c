@@ -93,12 +93,13 @@ static void append_policy(name_text *name, const params *p)
 
 static void append_rest(name_text *name, const params *p)
 {
-    static const char *const data[] = {"/noise", "/cluster", "/drift", "/integer", "/uniform", "/needle"};
+    static const char *const data[] = {"/noise",   "/cluster", "/drift",
+                                       "/integer", "/uniform", "/needle"};
     static const char *const layouts[] = {"", "/tokens", "/padded", "/mixed"};
     static const char *const places[] = {"", "/strided", "/buffer", "/buffer-strided"};
     static const char *const batches[] = {"", "/decode", "/ragged", "/shared", "/many"};
-    append(name, "%s%s%s%s%s", data[p->data], layouts[p->layout], places[p->place], batches[p->batch],
-           p->lse ? "" : "/no-lse");
+    append(name, "%s%s%s%s%s", data[p->data], layouts[p->layout], places[p->place],
+           batches[p->batch], p->lse ? "" : "/no-lse");
     if (p->scale > 0.0f) {
         append(name, "/x%g", (double)p->scale);
     }

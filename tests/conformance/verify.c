@@ -7,7 +7,8 @@ double default_scale(const params *p)
     return p->scale > 0.0f ? (double)p->scale : (double)(1.0f / sqrtf((float)p->dim));
 }
 
-void bounds_init(context *ctx, page_bounds *b, const history *h, uint32_t page_size, skim_bounds kind)
+void bounds_init(context *ctx, page_bounds *b, const history *h, uint32_t page_size,
+                 skim_bounds kind)
 {
     uint32_t pages = ceil_div(h->length, page_size);
     *b = (page_bounds){.kv_heads = h->kv_heads, .dim = h->dim};
@@ -17,8 +18,8 @@ void bounds_init(context *ctx, page_bounds *b, const history *h, uint32_t page_s
         uint32_t count = min_u32(page_size, h->length - first);
         for (uint32_t head = 0; head < h->kv_heads; head++) {
             double *b0 = b->values + ((size_t)page * h->kv_heads + head) * 2 * h->dim;
-            reference_bounds(kind, history_key(h, first, head), history_stride(h), count, h->dim, b0,
-                             b0 + h->dim);
+            reference_bounds(kind, history_key(h, first, head), history_stride(h), count, h->dim,
+                             b0, b0 + h->dim);
             for (uint32_t d = 0; d < 2 * h->dim; d++) {
                 b0[d] = (double)reference_round((float)b0[d], h->type);
             }
@@ -26,9 +27,9 @@ void bounds_init(context *ctx, page_bounds *b, const history *h, uint32_t page_s
     }
 }
 
-// What one rounding of the stored bounds to the other side may change in a score: f16 and bf16 round almost
-// always alike, whatever order the sum was taken in, so two channels of the largest are granted; f32 bounds
-// differ in the last bits everywhere.
+// What one rounding of the stored bounds to the other side may change in a score: f16 and bf16
+// round almost always alike, whatever order the sum was taken in, so two channels of the largest
+// are granted; f32 bounds differ in the last bits everywhere.
 static double stored_tolerance(const params *p, const double *b0, const double *b1, const float *q)
 {
     double sum = 0.0;
@@ -43,8 +44,8 @@ static double stored_tolerance(const params *p, const double *b0, const double *
     return p->kv == SKIM_F32 ? 8.0 * sum : 2.0 * largest;
 }
 
-// Adding n terms of one sign, one after another, in f32 deviates by about 0.33 sqrt(n) roundings of the sum: the
-// tolerance is six of these deviations.
+// Adding n terms of one sign, one after another, in f32 deviates by about 0.33 sqrt(n) roundings of
+// the sum: the tolerance is six of these deviations.
 double expected_score(const params *p, const page_bounds *b, uint32_t page, uint32_t kv_head,
                       const float *q, double *tolerance)
 {
@@ -52,8 +53,8 @@ double expected_score(const params *p, const page_bounds *b, uint32_t page, uint
     const double *b1 = bounds_of(b, page, kv_head, 1);
     double magnitude;
     double score = reference_score(p->bounds, (double)p->spread, q, b0, b1, p->dim, &magnitude);
-    bool exact = p->bounds == SKIM_BOUNDS_MINMAX &&
-                 (p->data == DATA_INTEGER || p->data == DATA_UNIFORM);
+    bool exact =
+        p->bounds == SKIM_BOUNDS_MINMAX && (p->data == DATA_INTEGER || p->data == DATA_UNIFORM);
     *tolerance = exact ? 0.0 : 2.0 * sqrt(2.0 * p->dim) * EPSILON32 * magnitude;
     if (p->bounds == SKIM_BOUNDS_MEANSTD) {
         *tolerance += stored_tolerance(p, b0, b1, q);
@@ -61,8 +62,8 @@ double expected_score(const params *p, const page_bounds *b, uint32_t page, uint
     return score;
 }
 
-bool verify_list_form(context *ctx, const char *what, const reference_plan *plan, const uint32_t *list,
-                      uint32_t count)
+bool verify_list_form(context *ctx, const char *what, const reference_plan *plan,
+                      const uint32_t *list, uint32_t count)
 {
     if (count != plan->select_count) {
         return fail(ctx, "%s: %u pages, should be %u", what, count, plan->select_count);
@@ -73,8 +74,8 @@ bool verify_list_form(context *ctx, const char *what, const reference_plan *plan
             return fail(ctx, "%s: entry %u is page %u of %u", what, i, list[i], plan->page_count);
         }
         if (i > 0 && list[i] <= list[i - 1]) {
-            return fail(ctx, "%s: entries %u and %u are pages %u and %u", what, i - 1, i, list[i - 1],
-                        list[i]);
+            return fail(ctx, "%s: entries %u and %u are pages %u and %u", what, i - 1, i,
+                        list[i - 1], list[i]);
         }
         forced += reference_forced(plan, list[i]);
     }
@@ -90,8 +91,8 @@ static bool verify_exact_list(context *ctx, const char *what, const reference_pl
     uint32_t count = reference_select(plan, combined, expected);
     for (uint32_t i = 0; i < count; i++) {
         if (list[i] != expected[i]) {
-            return fail(ctx, "%s: entry %u is page %u (%.9g), should be %u (%.9g)", what, i, list[i],
-                        combined[list[i]], expected[i], combined[expected[i]]);
+            return fail(ctx, "%s: entry %u is page %u (%.9g), should be %u (%.9g)", what, i,
+                        list[i], combined[list[i]], expected[i], combined[expected[i]]);
         }
     }
     return true;
@@ -158,8 +159,8 @@ bool verify_ties(context *ctx, const char *what, const reference_plan *plan, con
         for (uint32_t page = plan->forced_first; page < list[i]; page++) {
             if (!reference_forced(plan, list[i]) && !chosen[page] &&
                 same_column(scores, stride, heads, page, list[i])) {
-                return fail(ctx, "%s: page %u is left out for page %u of the same scores", what, page,
-                            list[i]);
+                return fail(ctx, "%s: page %u is left out for page %u of the same scores", what,
+                            page, list[i]);
             }
         }
     }
@@ -222,7 +223,8 @@ static bool verify_out(context *ctx, const attention *a, const double *expected,
     for (uint32_t d = 0; d < a->h->dim; d++) {
         double got = (double)box_get(a->out, a->token, a->q_head, d);
         if (!isfinite(got)) {
-            return fail(ctx, "out: token %u, head %u, channel %u is %g", a->position, a->q_head, d, got);
+            return fail(ctx, "out: token %u, head %u, channel %u is %g", a->position, a->q_head, d,
+                        got);
         }
         double difference = got - expected[d];
         error += difference * difference;
@@ -234,10 +236,11 @@ static bool verify_out(context *ctx, const attention *a, const double *expected,
     }
     double nmse = energy > 0.0 ? error / energy : error;
     double limit = nmse_limit(a->out->type, largest);
-    return check(ctx, nmse <= limit,
-                 "out: token %u, head %u: NMSE %.3g, limit %.3g; channel %u is %.9g, should be %.9g",
-                 a->position, a->q_head, nmse, limit, worst,
-                 (double)box_get(a->out, a->token, a->q_head, worst), expected[worst]);
+    return check(
+        ctx, nmse <= limit,
+        "out: token %u, head %u: NMSE %.3g, limit %.3g; channel %u is %.9g, should be %.9g",
+        a->position, a->q_head, nmse, limit, worst,
+        (double)box_get(a->out, a->token, a->q_head, worst), expected[worst]);
 }
 
 bool verify_attention(context *ctx, const attention *a)
@@ -266,7 +269,8 @@ bool verify_attention(context *ctx, const attention *a)
     double got = (double)box_get(a->lse, a->token, a->q_head, 0);
     double tolerance = fmax(3.2e-5, 16.0 * EPSILON32 * largest) + 4.0 * EPSILON32 * fabs(lse);
     return check(ctx, got == lse || fabs(got - lse) <= tolerance,
-                 "lse: token %u, head %u is %.9g, should be %.9g", a->position, a->q_head, got, lse);
+                 "lse: token %u, head %u is %.9g, should be %.9g", a->position, a->q_head, got,
+                 lse);
 }
 
 bool verify_finite(context *ctx, const box *out, uint32_t token)

@@ -2,8 +2,8 @@
 #ifndef VERIFY_H
 #define VERIFY_H
 
-#include "data.h"
 #include "boxes.h"
+#include "data.h"
 
 // Multiplications that one case may spend in the oracle's attend.
 #define ORACLE_BUDGET 6000000.0
@@ -14,22 +14,25 @@ typedef struct page_bounds {
     double *values;
 } page_bounds;
 
-void bounds_init(context *ctx, page_bounds *b, const history *h, uint32_t page_size, skim_bounds kind);
+void bounds_init(context *ctx, page_bounds *b, const history *h, uint32_t page_size,
+                 skim_bounds kind);
 
-static inline const double *bounds_of(const page_bounds *b, uint32_t page, uint32_t kv_head, int which)
+static inline const double *bounds_of(const page_bounds *b, uint32_t page, uint32_t kv_head,
+                                      int which)
 {
     return b->values + (((size_t)page * b->kv_heads + kv_head) * 2 + (size_t)which) * b->dim;
 }
 
-// The reference score of a page for one query head, and by how much rounding may move it. For data of
-// integers and minmax bounds *tolerance is 0.
+// The reference score of a page for one query head, and by how much rounding may move it. For data
+// of integers and minmax bounds *tolerance is 0.
 double expected_score(const params *p, const page_bounds *b, uint32_t page, uint32_t kv_head,
                       const float *q, double *tolerance);
 
 // A list against its plan: ascending, unique, in range, K long, forced pages there.
-bool verify_list_form(context *ctx, const char *what, const reference_plan *plan, const uint32_t *list,
-                      uint32_t count);
-// A list against combined scores of which each may be wrong by tolerance; 0: exactly the reference's list.
+bool verify_list_form(context *ctx, const char *what, const reference_plan *plan,
+                      const uint32_t *list, uint32_t count);
+// A list against combined scores of which each may be wrong by tolerance; 0: exactly the
+// reference's list.
 bool verify_list(context *ctx, const char *what, const reference_plan *plan, const double *combined,
                  double tolerance, const uint32_t *list, uint32_t count);
 // Of two pages that every head scores alike, the lower is chosen first, whatever the rounding.
@@ -39,19 +42,20 @@ bool verify_ties(context *ctx, const char *what, const reference_plan *plan, con
 double combine_tolerance(const reference_plan *plan, skim_combine combine, double scale,
                          const double *scores, size_t stride, uint32_t heads);
 
-// One query's result against the oracle over the tokens of the listed pages up to and including its own.
+// One query's result against the oracle over the tokens of the listed pages up to and including its
+// own.
 typedef struct attention {
     const history *h;
     uint32_t page_size;
     double scale;
-    uint32_t position;    // of the query's token
+    uint32_t position; // of the query's token
     uint32_t q_head;
     const float *q;
     const uint32_t *list; // NULL: every page up to the query's
     uint32_t list_count;
     const box *out;
-    const box *lse;       // may be NULL
-    uint32_t token;       // in out and lse
+    const box *lse; // may be NULL
+    uint32_t token; // in out and lse
 } attention;
 bool verify_attention(context *ctx, const attention *a);
 // Its cost in multiplications.

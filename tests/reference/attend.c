@@ -48,7 +48,8 @@ void reference_attend(const reference_attend_args *args, double *weights, double
     }
 }
 
-void reference_merge(uint32_t dim, double *out, double *lse, const double *part_out, double part_lse)
+void reference_merge(uint32_t dim, double *out, double *lse, const double *part_out,
+                     double part_lse)
 {
     if (part_lse == -INFINITY) {
         return;

@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-static void minmax(const float *keys, size_t stride, uint32_t count, uint32_t d, double *max, double *min)
+static void minmax(const float *keys, size_t stride, uint32_t count, uint32_t d, double *max,
+                   double *min)
 {
     *max = *min = (double)keys[d];
     for (uint32_t t = 1; t < count; t++) {
@@ -28,8 +29,8 @@ static void meanstd(const float *keys, size_t stride, uint32_t count, uint32_t d
     *deviation = sqrt(squares / count);
 }
 
-void reference_bounds(skim_bounds kind, const float *keys, size_t stride, uint32_t count, uint32_t dim,
-                      double *b0, double *b1)
+void reference_bounds(skim_bounds kind, const float *keys, size_t stride, uint32_t count,
+                      uint32_t dim, double *b0, double *b1)
 {
     for (uint32_t d = 0; d < dim; d++) {
         if (kind == SKIM_BOUNDS_MINMAX) {

@@ -65,8 +65,10 @@ static void check_figure(void)
     const double max0[8] = {4, 3, 4, 3, 3, 2, 1, 3};
     const double min1[8] = {-4, -3, -3, -3, -3, 2, -3, -2};
     const double max1[8] = {2, 2, 3, 3, 3, 3, 0, 4};
-    expect(reference_score(SKIM_BOUNDS_MINMAX, 1, q, max0, min0, 8, NULL) == 39, "figure 5, page 0");
-    expect(reference_score(SKIM_BOUNDS_MINMAX, 1, q, max1, min1, 8, NULL) == 35, "figure 5, page 1");
+    expect(reference_score(SKIM_BOUNDS_MINMAX, 1, q, max0, min0, 8, NULL) == 39,
+           "figure 5, page 0");
+    expect(reference_score(SKIM_BOUNDS_MINMAX, 1, q, max1, min1, 8, NULL) == 35,
+           "figure 5, page 1");
 }
 
 static void check_bounds(void)

@@ -1,5 +1,6 @@
-// The oracle: Skim's algorithm in float64, slow and plain, written from DESIGN.md section 2 (docs/algorithm.md)
-// and sharing no code with the library. Only its enumerations are the public ones.
+// The oracle: Skim's algorithm in float64, slow and plain, written from DESIGN.md section 2
+// (docs/algorithm.md) and sharing no code with the library. Only its enumerations are the public
+// ones.
 #ifndef REFERENCE_H
 #define REFERENCE_H
 
@@ -24,11 +25,11 @@ double reference_ulp(double value, skim_type type);
 
 // Bounds of one page of one head: count keys of dim channels, stride floats apart.
 // b0, b1: maximum and minimum, or mean and population standard deviation.
-void reference_bounds(skim_bounds kind, const float *keys, size_t stride, uint32_t count, uint32_t dim,
-                      double *b0, double *b1);
+void reference_bounds(skim_bounds kind, const float *keys, size_t stride, uint32_t count,
+                      uint32_t dim, double *b0, double *b1);
 
-// Score of one page: sum of a * b0 + b * b1. magnitude (may be NULL) receives the sum of the absolute
-// values of the terms, to which the rounding error is proportional.
+// Score of one page: sum of a * b0 + b * b1. magnitude (may be NULL) receives the sum of the
+// absolute values of the terms, to which the rounding error is proportional.
 double reference_score(skim_bounds kind, double spread, const float *q, const double *b0,
                        const double *b1, uint32_t dim, double *magnitude);
 
@@ -49,17 +50,19 @@ static inline bool reference_forced(const reference_plan *plan, uint32_t page)
     return page < plan->forced_first || page >= plan->page_count - plan->forced_last;
 }
 
-// One value per page from the scores of a list's query heads (heads rows, stride apart). For a list of its
-// own a query head combines alone by SKIM_COMBINE_MAX. Forced pages receive 0, which means nothing.
+// One value per page from the scores of a list's query heads (heads rows, stride apart). For a list
+// of its own a query head combines alone by SKIM_COMBINE_MAX. Forced pages receive 0, which means
+// nothing.
 void reference_combine(const reference_plan *plan, skim_combine combine, double scale,
                        const double *scores, size_t stride, uint32_t heads, double *combined);
 
-// The list: forced pages and the highest of the rest, ties to the lower page; ascending. Returns how many.
+// The list: forced pages and the highest of the rest, ties to the lower page; ascending. Returns
+// how many.
 uint32_t reference_select(const reference_plan *plan, const double *combined, uint32_t *list);
 
-// Softmax attention of one query over the given tokens; key of token t is keys + t * stride, value is
-// values + t * stride. Over no tokens: out 0, lse -INFINITY. largest (may be NULL): the maximum over the
-// tokens of scale * sum |q_d * k_d|.
+// Softmax attention of one query over the given tokens; key of token t is keys + t * stride, value
+// is values + t * stride. Over no tokens: out 0, lse -INFINITY. largest (may be NULL): the maximum
+// over the tokens of scale * sum |q_d * k_d|.
 typedef struct reference_attend_args {
     const float *q;
     const float *keys;
@@ -74,6 +77,7 @@ void reference_attend(const reference_attend_args *args, double *weights, double
                       double *largest);
 
 // Merges a second part (lse, out) into the first.
-void reference_merge(uint32_t dim, double *out, double *lse, const double *part_out, double part_lse);
+void reference_merge(uint32_t dim, double *out, double *lse, const double *part_out,
+                     double part_lse);
 
 #endif

@@ -27,7 +27,8 @@ reference_plan reference_resolve(const skim_policy *policy, uint32_t layer, uint
         .select_count = (uint32_t)(fits ? pages : count),
         .forced_first = (uint32_t)first,
         .forced_last = (uint32_t)last,
-        .dense = fits || query_count > 1 || layer < policy->dense_layers || length < policy->dense_below,
+        .dense =
+            fits || query_count > 1 || layer < policy->dense_layers || length < policy->dense_below,
     };
 }
 
@@ -98,8 +99,10 @@ static bool is_chosen(const reference_plan *plan, const double *combined, uint32
 {
     uint32_t before = 0;
     uint32_t places = plan->select_count - plan->forced_first - plan->forced_last;
-    for (uint32_t other = plan->forced_first; other < plan->page_count - plan->forced_last; other++) {
-        if (combined[other] > combined[page] || (combined[other] == combined[page] && other < page)) {
+    for (uint32_t other = plan->forced_first; other < plan->page_count - plan->forced_last;
+         other++) {
+        if (combined[other] > combined[page] ||
+            (combined[other] == combined[page] && other < page)) {
             before++;
         }
     }
