@@ -61,14 +61,15 @@ static bool check_policy(context *ctx, const skim_policy *policy, uint32_t page)
     bool same = row.page_count == plan.page_count && dense == plan.dense &&
                 min_u32(row.select_count, row.page_count) == plan.select_count &&
                 same_forced(&plan, &row) && row.query_start == 3 && row.table_start == 5;
-    return check(
-        ctx, same,
-        "length %u, %u new, layer %u, budget %u, fraction %g, sinks %u, recent %u, "
-        "dense_layers %u, dense_below %u: K %u of %u, forced %u + %u, dense %d; should be %u of %u, %u + %u, %d",
-        row.length, row.query_count, layer, policy->budget, policy->budget_fraction,
-        policy->sink_pages, policy->recent_pages, policy->dense_layers, policy->dense_below,
-        row.select_count, row.page_count, row.forced_first, row.forced_last, dense,
-        plan.select_count, plan.page_count, plan.forced_first, plan.forced_last, plan.dense);
+    return check(ctx, same,
+                 "length %u, %u new, layer %u, budget %u, fraction %g, sinks %u, recent %u, "
+                 "dense_layers %u, dense_below %u: "
+                 "K %u of %u, forced %u + %u, dense %d; should be %u of %u, %u + %u, %d",
+                 row.length, row.query_count, layer, policy->budget, policy->budget_fraction,
+                 policy->sink_pages, policy->recent_pages, policy->dense_layers,
+                 policy->dense_below, row.select_count, row.page_count, row.forced_first,
+                 row.forced_last, dense, plan.select_count, plan.page_count, plan.forced_first,
+                 plan.forced_last, plan.dense);
 }
 
 static void run_policy(context *ctx, const params *p)

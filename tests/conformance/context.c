@@ -100,7 +100,7 @@ skim_buffer *take_buffer(context *ctx, uint64_t size)
     return buffer;
 }
 
-static void release_objects(context *ctx)
+void release_objects(context *ctx)
 {
     skim_cache_destroy(ctx->cache);
     ctx->cache = NULL;

@@ -92,6 +92,7 @@ void add_step_cases(case_table *table);
 void add_scenario_cases(case_table *table);
 void add_exact_cases(case_table *table);
 void add_policy_cases(case_table *table);
+void add_pool_cases(case_table *table);
 void build_table(case_table *table);
 
 // Axes that several verbs walk, and element i of one, round and round.
@@ -135,6 +136,7 @@ void *take(context *ctx, size_t count, size_t size);
 skim_buffer *take_buffer(context *ctx, uint64_t size);
 // Ends the case's device objects early and gives a fresh queue.
 bool renew_queue(context *ctx);
+void release_objects(context *ctx);
 void release_case(context *ctx);
 
 // Deterministic randomness.

@@ -152,4 +152,5 @@ void build_table(case_table *table)
     add_scenario_cases(table);
     add_exact_cases(table);
     add_policy_cases(table);
+    add_pool_cases(table);
 }
