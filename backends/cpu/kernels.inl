@@ -204,7 +204,7 @@ INLINE void prefetch(const char *from, size_t bytes)
 // ---- estimate -------------------------------------------------------------------------------------
 
 // Pages ahead that are fetched: enough to cover the latency of memory at a few hundred bytes a page.
-enum { ESTIMATE_AHEAD = 24 };
+enum { ESTIMATE_AHEAD = 8 };
 
 INLINE void estimate_tile(skim_type type, uint32_t count, int heads,
                           const skim_cpu_estimate_job *job, uint32_t head)
