@@ -55,7 +55,8 @@ static void store_tokens(const skim_append_args *args, const skim_row *row, uint
             slot = table[page - 1];
         memcpy(keys + (slot * args->keys.page_stride + offset * args->keys.token_stride) * size,
                skim_cpu_element(&args->k, source, kv_head), shape->key_dim * size);
-        memcpy(values + (slot * args->values.page_stride + offset * args->values.token_stride) * size,
+        memcpy(values +
+                   (slot * args->values.page_stride + offset * args->values.token_stride) * size,
                skim_cpu_element(&args->v, source, kv_head), shape->value_dim * size);
     }
 }

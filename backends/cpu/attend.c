@@ -8,8 +8,8 @@
 static const float LOG2_E = 1.44269504088896341f;
 static const float LN_2 = 0.693147180559945309f;
 
-// A list is divided into parts so that a few kv heads keep many threads busy. How depends on the list's
-// length, the kv heads and the threads alone, so a row's bits do not depend on the batch.
+// A list is divided into parts so that a few kv heads keep many threads busy. How depends on the
+// list's length, the kv heads and the threads alone, so a row's bits do not depend on the batch.
 enum {
     PARTS_MAX = 64,
     PART_TOKENS = 256, // a part is no shorter: its merge must stay cheap beside it
@@ -19,7 +19,8 @@ enum {
 
 static uint32_t parts_of(const skim_shape *shape, uint32_t threads, uint32_t list_pages)
 {
-    uint64_t wanted = ((uint64_t)ITEMS_PER_THREAD * threads + shape->kv_heads - 1) / shape->kv_heads;
+    uint64_t wanted =
+        ((uint64_t)ITEMS_PER_THREAD * threads + shape->kv_heads - 1) / shape->kv_heads;
     uint64_t most = (uint64_t)list_pages * shape->page_size / PART_TOKENS;
     uint64_t parts = wanted < most ? wanted : most;
     if (threads == 1 && shape->kv_heads >= ITEMS_PER_THREAD)
@@ -181,7 +182,8 @@ static uint32_t page_slot(const attend_part *part, uint32_t page)
     return skim_cpu_table(&part->call->args->table, part->row)[page];
 }
 
-// ---- one list for the whole group -----------------------------------------------------------------
+// ---- one list for the whole group
+// -----------------------------------------------------------------
 
 typedef struct page_block {
     uint32_t slots[SKIM_CPU_BLOCK_PAGES];
@@ -227,7 +229,8 @@ static void attend_list(attend_part *part, const uint32_t *list, uint32_t first,
     }
 }
 
-// ---- a list per head: their union, once -----------------------------------------------------------
+// ---- a list per head: their union, once
+// -----------------------------------------------------------
 
 static uint32_t lower_bound(const uint32_t *list, uint32_t count, uint32_t page)
 {
@@ -276,7 +279,8 @@ static void attend_union(attend_part *part, uint32_t first_page, uint32_t end_pa
     const skim_attend_args *args = part->call->args;
     const uint32_t group = args->shape->q_heads / args->shape->kv_heads;
     const uint64_t stride = args->list_stride;
-    const uint32_t *lists = find_list(part->call, part->row, part->row_index, part->kv_head * group);
+    const uint32_t *lists =
+        find_list(part->call, part->row, part->row_index, part->kv_head * group);
     for (uint32_t h = 0; h < group; h++) {
         const uint32_t *list = lists + h * stride;
         part->scratch.cursor[h] = lower_bound(list, pages, first_page);
@@ -303,7 +307,8 @@ static void attend_union(attend_part *part, uint32_t first_page, uint32_t end_pa
     }
 }
 
-// ---- items ----------------------------------------------------------------------------------------
+// ---- items
+// ----------------------------------------------------------------------------------------
 
 static void begin_part(attend_part *part, uint32_t worker)
 {

@@ -14,7 +14,8 @@ typedef struct skim_cpu_device {
     skim_cpu_team team;
 } skim_cpu_device;
 
-// ---- scratch --------------------------------------------------------------------------------------
+// ---- scratch
+// --------------------------------------------------------------------------------------
 
 // Memory of a queue for the verb that runs: one part that all workers share, and one part for each.
 typedef struct skim_cpu_scratch {
@@ -53,7 +54,8 @@ bool skim_cpu_scratch_grow(skim_cpu_scratch *scratch, const skim_device *device,
                            const skim_shape *shape);
 void skim_cpu_scratch_deinit(skim_cpu_scratch *scratch, const skim_device *device);
 
-// ---- verbs ----------------------------------------------------------------------------------------
+// ---- verbs
+// ----------------------------------------------------------------------------------------
 
 // What a running verb has. Verbs run one at a time on a queue and cannot fail.
 typedef struct skim_cpu_context {
@@ -78,7 +80,8 @@ uint64_t skim_cpu_attend_worker_size(const skim_shape *shape);
 uint64_t skim_cpu_attend_shared_size(const skim_shape *shape, uint32_t threads);
 uint64_t skim_cpu_prefill_worker_size(const skim_shape *shape);
 
-// ---- rows and addresses ---------------------------------------------------------------------------
+// ---- rows and addresses
+// ---------------------------------------------------------------------------
 
 static inline char *skim_cpu_tensor(const skim_tensor *tensor)
 {
@@ -109,7 +112,8 @@ static inline char *skim_cpu_paged(const skim_paged *paged, skim_type type, uint
            head * paged->head_stride * skim_type_size(type);
 }
 
-// Address of a kv head's bounds of slot 0; those of the next slot follow 2 * key_dim elements later.
+// Address of a kv head's bounds of slot 0; those of the next slot follow 2 * key_dim elements
+// later.
 static inline char *skim_cpu_bounds(const skim_buffer *bounds, uint64_t offset,
                                     const skim_shape *shape, uint64_t kv_head)
 {

@@ -33,9 +33,8 @@ static void prepare_weights(const estimate_call *call, const skim_row *row, uint
     const skim_estimate_args *args = call->args;
     const uint32_t dim = args->shape->key_dim;
     float q[SKIM_CPU_HEAD_DIM_MAX];
-    call->context->kernels->load_rows(args->q.type,
-                                      skim_cpu_element(&args->q, row->query_start, head), 0, 1, dim,
-                                      1.0f, q);
+    call->context->kernels->load_rows(
+        args->q.type, skim_cpu_element(&args->q, row->query_start, head), 0, 1, dim, 1.0f, q);
     float *a = weights;
     float *b = weights + dim;
     if (SKIM_MUTANT(estimate_swaps_bounds)) {

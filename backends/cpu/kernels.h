@@ -1,5 +1,6 @@
-// What an instruction-set level offers: one table of kernels per level. The kernels are written once, in
-// kernels.inl over the vectors of vec_<level>.h, and compiled per level with that level's flags.
+// What an instruction-set level offers: one table of kernels per level. The kernels are written
+// once, in kernels.inl over the vectors of vec_<level>.h, and compiled per level with that level's
+// flags.
 #ifndef SKIM_CPU_KERNELS_H
 #define SKIM_CPU_KERNELS_H
 
@@ -9,7 +10,8 @@
 
 // Rows of f32 scratch are padded to this many elements, the widest vector of any level.
 #define SKIM_CPU_PAD 16
-// Attend works on blocks of about so many tokens: their keys and values stay in the first-level cache.
+// Attend works on blocks of about so many tokens: their keys and values stay in the first-level
+// cache.
 #define SKIM_CPU_BLOCK_TOKENS 64
 #define SKIM_CPU_BLOCK_PAGES 8
 // Query heads that share one reading of a key.
@@ -24,17 +26,18 @@ typedef struct skim_cpu_bounds_job {
     skim_type type;
     skim_bounds kind;
     uint32_t dim;
-    uint32_t tokens;       // >= 1
-    uint32_t divisor;      // of the variance
+    uint32_t tokens;  // >= 1
+    uint32_t divisor; // of the variance
     const void *keys;
     uint64_t token_stride; // bytes
     void *bounds;
 } skim_cpu_bounds_job;
 
-// Scores of consecutive pages of one kv head: score[head][page] = weights[head] . bounds[table[page]].
+// Scores of consecutive pages of one kv head: score[head][page] = weights[head] .
+// bounds[table[page]].
 typedef struct skim_cpu_estimate_job {
     skim_type type;
-    uint32_t count;       // elements of a page's bounds: 2 * key_dim
+    uint32_t count; // elements of a page's bounds: 2 * key_dim
     uint32_t heads;
     uint32_t pages;
     const float *weights; // [heads][count]
@@ -48,17 +51,17 @@ typedef struct skim_cpu_combine_job {
     skim_combine combine;
     uint32_t heads;
     uint32_t pages;
-    float scale;          // times log2 e
+    float scale; // times log2 e
     const float *scores;
     uint64_t score_stride; // elements
-    const float *lse;     // [heads], base 2; for the softmax forms
-    float *combined;      // [pages]
+    const float *lse;      // [heads], base 2; for the softmax forms
+    float *combined;       // [pages]
 } skim_cpu_combine_job;
 
 typedef struct skim_cpu_top_job {
     const float *scores;
     uint32_t pages;
-    uint32_t count;      // how many to choose, <= pages
+    uint32_t count; // how many to choose, <= pages
     bool ties_high;
     uint32_t first_page; // index of scores[0]
     int32_t *keys;       // scratch, pages rounded up to SKIM_CPU_PAD
@@ -70,9 +73,9 @@ typedef struct skim_cpu_top_job {
 typedef struct skim_cpu_attend_job {
     skim_type type;
     uint32_t dim;
-    uint32_t padded;   // dim rounded up to SKIM_CPU_PAD
+    uint32_t padded; // dim rounded up to SKIM_CPU_PAD
     uint32_t page_size;
-    const char *keys;  // of the kv head, slot 0
+    const char *keys; // of the kv head, slot 0
     const char *values;
     uint64_t key_page_stride; // bytes, all four
     uint64_t key_token_stride;
@@ -84,15 +87,15 @@ typedef struct skim_cpu_attend_job {
     float *sum;
     const uint32_t *heads; // which heads of the group
     uint32_t head_count;
-    uint32_t tokens;       // valid tokens of all pages together; all but the last page are full
+    uint32_t tokens; // valid tokens of all pages together; all but the last page are full
     const uint32_t *slots;
     const uint32_t *next_slots; // to prefetch
     uint32_t next_tokens;
     float *scores; // scratch: SKIM_CPU_TILE_HEADS * block tokens + SKIM_CPU_PAD
 } skim_cpu_attend_job;
 
-// One block of keys against a tile of query rows, in f32. Scores are kept transposed, [key][row], so
-// that softmax is one lane per row and keys need no transposition.
+// One block of keys against a tile of query rows, in f32. Scores are kept transposed, [key][row],
+// so that softmax is one lane per row and keys need no transposition.
 typedef struct skim_cpu_prefill_job {
     uint32_t rows;
     uint32_t rows_padded; // to a multiple of SKIM_CPU_PAD
@@ -109,15 +112,15 @@ typedef struct skim_cpu_prefill_job {
     float *out;           // [rows, up to a multiple of tile_rows][padded]
     float *max;           // [rows_padded], running
     float *sum;
-    float *alpha;         // scratch, rows_padded + SKIM_CPU_PAD
+    float *alpha; // scratch, rows_padded + SKIM_CPU_PAD
 } skim_cpu_prefill_job;
 
 typedef struct skim_cpu_kernels {
     const char *name;
     uint64_t features;
     // Conversion to f32, scaled; each row is padded with zeros to a multiple of SKIM_CPU_PAD.
-    void (*load_rows)(skim_type type, const void *from, uint64_t stride, uint32_t rows, uint32_t dim,
-                      float scale, float *to);
+    void (*load_rows)(skim_type type, const void *from, uint64_t stride, uint32_t rows,
+                      uint32_t dim, float scale, float *to);
     void (*store_row)(skim_type type, const float *from, uint32_t dim, float scale, void *to);
     void (*bounds)(const skim_cpu_bounds_job *job);
     void (*estimate)(const skim_cpu_estimate_job *job);

@@ -1,7 +1,8 @@
 // The kernels of one level. Included by kernels_<level>.c after vec_<level>.h.
 //
-// Everything that depends on the element type or on a tile's shape is an always-inlined function whose
-// type and shape are constants at the call: one source, and straight code for each combination.
+// Everything that depends on the element type or on a tile's shape is an always-inlined function
+// whose type and shape are constants at the call: one source, and straight code for each
+// combination.
 
 #include "backends/cpu/kernels.h"
 
@@ -56,8 +57,8 @@ INLINE void load_rows_as(skim_type type, const char *from, uint64_t stride, uint
         load_row(type, from + r * stride, dim, scale, to + (size_t)r * padded);
 }
 
-static void load_rows(skim_type type, const void *from, uint64_t stride, uint32_t rows, uint32_t dim,
-                      float scale, float *to)
+static void load_rows(skim_type type, const void *from, uint64_t stride, uint32_t rows,
+                      uint32_t dim, float scale, float *to)
 {
     FOR_TYPE(type, load_rows_as, from, stride, rows, dim, scale, to);
 }
@@ -147,7 +148,8 @@ static void bounds(const skim_cpu_bounds_job *job)
         FOR_TYPE(job->type, minmax, job);
 }
 
-// ---- dots: stored rows against f32 vectors --------------------------------------------------------
+// ---- dots: stored rows against f32 vectors
+// --------------------------------------------------------
 
 // sums[r * heads + h] = lanes whose total is rows[r] . vectors[h].
 INLINE void dot_tile(skim_type type, int rows, int heads, const char *const *row,
@@ -186,8 +188,8 @@ INLINE void dot_tile(skim_type type, int rows, int heads, const char *const *row
         sums[i] = sum[i];
 }
 
-// Rows that are read side by side. With many heads fewer are enough to fill the registers, and memory is
-// then read more nearly in its order, which the processor's own prefetching rewards.
+// Rows that are read side by side. With many heads fewer are enough to fill the registers, and
+// memory is then read more nearly in its order, which the processor's own prefetching rewards.
 INLINE int rows_of_tile(int heads)
 {
     int most = heads >= 4 ? 2 : TILE_ROWS_MAX;
@@ -201,9 +203,11 @@ INLINE void prefetch(const char *from, size_t bytes)
         __builtin_prefetch(from + b, 0, 2);
 }
 
-// ---- estimate -------------------------------------------------------------------------------------
+// ---- estimate
+// -------------------------------------------------------------------------------------
 
-// Pages ahead that are fetched: enough to cover the latency of memory at a few hundred bytes a page.
+// Pages ahead that are fetched: enough to cover the latency of memory at a few hundred bytes a
+// page.
 enum { ESTIMATE_AHEAD = 8 };
 
 INLINE void estimate_tile(skim_type type, uint32_t count, int heads,
@@ -265,7 +269,8 @@ static void estimate(const skim_cpu_estimate_job *job)
     FOR_TYPE(job->type, estimate_as, job);
 }
 
-// ---- select ---------------------------------------------------------------------------------------
+// ---- select
+// ---------------------------------------------------------------------------------------
 
 // The lanes of the last, short vector are read one by one: the scores may end where they end.
 INLINE vec load_scores(const float *from, uint32_t remaining, float fill)
@@ -383,7 +388,8 @@ static void emit(const skim_cpu_top_job *job, uint32_t vectors, int32_t threshol
     for (uint32_t i = 0; i < vectors; i++) {
         vec_int keys = vi_load(job->keys + (size_t)i * W);
         uint32_t chosen = vi_greater(keys, vi_set(threshold));
-        for (uint32_t equal = vi_equal(keys, vi_set(threshold)); equal && ties; equal &= equal - 1) {
+        for (uint32_t equal = vi_equal(keys, vi_set(threshold)); equal && ties;
+             equal &= equal - 1) {
             if (skipped > 0) {
                 skipped--;
                 continue;
@@ -416,7 +422,8 @@ static void top(const skim_cpu_top_job *job)
     emit(job, vectors, find_threshold(job->keys, vectors, job->count));
 }
 
-// ---- attend: decode -------------------------------------------------------------------------------
+// ---- attend: decode
+// -------------------------------------------------------------------------------
 
 typedef struct head_tile {
     const skim_cpu_attend_job *job;
@@ -450,7 +457,8 @@ INLINE void attend_scores(skim_type type, uint32_t dim, int heads, const head_ti
             uint32_t page = token >> page_shift;
             uint64_t offset = (token & (job->page_size - 1)) * stride;
             if (tile->first && token < job->next_tokens) {
-                const char *next = job->keys + job->next_slots[page] * job->key_page_stride + offset;
+                const char *next =
+                    job->keys + job->next_slots[page] * job->key_page_stride + offset;
                 UNROLL
                 for (uint32_t r = 0; r < rows; r++)
                     prefetch(next + r * stride, dim * size_of_type(type));
@@ -511,8 +519,8 @@ INLINE void attend_softmax(int heads, const head_tile *tile, float *alpha)
     }
 }
 
-// out[head][d ...] = alpha[head] * out + sum over tokens of score[token][head] * value[token][d ...], for
-// some vectors of d.
+// out[head][d ...] = alpha[head] * out + sum over tokens of score[token][head] * value[token][d
+// ...], for some vectors of d.
 INLINE void attend_values(skim_type type, int heads, int vectors, bool tail, const head_tile *tile,
                           const float *alpha, uint32_t d, bool fetch)
 {
@@ -539,7 +547,8 @@ INLINE void attend_values(skim_type type, int heads, int vectors, bool tail, con
             vec x[8];
             UNROLL
             for (int v = 0; v < vectors; v++)
-                x[v] = tail ? v_load_tail(type, value) : v_load_as(type, value + (size_t)v * W * size);
+                x[v] =
+                    tail ? v_load_tail(type, value) : v_load_as(type, value + (size_t)v * W * size);
             UNROLL
             for (int h = 0; h < heads; h++) {
                 vec p = v_set(score[h]);
@@ -565,9 +574,9 @@ INLINE void attend_values(skim_type type, int heads, int vectors, bool tail, con
 
 // As many vectors at a time as the registers hold for this many heads.
 #define VALUES_WHILE(type, heads, vectors)                                                         \
-    for (; (vectors) * (heads) <= TILE_ACCUMULATORS && d + (vectors) * W <= dim; d += (vectors) * W) \
-    attend_values(type, heads, (vectors) * (heads) <= TILE_ACCUMULATORS ? (vectors) : 1, false, tile, \
-                  alpha, d, tile->first)
+    for (; (vectors) * (heads) <= TILE_ACCUMULATORS && d + (vectors)*W <= dim; d += (vectors)*W)   \
+    attend_values(type, heads, (vectors) * (heads) <= TILE_ACCUMULATORS ? (vectors) : 1, false,    \
+                  tile, alpha, d, tile->first)
 
 INLINE void attend_all_values(skim_type type, int heads, const head_tile *tile, const float *alpha)
 {
@@ -616,7 +625,8 @@ static void attend(const skim_cpu_attend_job *job)
     FOR_TYPE(job->type, attend_as, job);
 }
 
-// ---- prefill: two matrix products -----------------------------------------------------------------
+// ---- prefill: two matrix products
+// -----------------------------------------------------------------
 
 // sum[r][v] += sum over k < depth of a[r * a_row + k * a_step] * b[k * b_step + v ...].
 INLINE void gemm_tile(int rows, int vectors, uint32_t depth, const float *a, size_t a_row,
@@ -646,7 +656,8 @@ INLINE void gemm_tile(int rows, int vectors, uint32_t depth, const float *a, siz
         sums[i] = sum[i];
 }
 
-// Panels of GEMM_VECTORS vectors of rows, [panel][d][lane]; the last one is as wide as what is left.
+// Panels of GEMM_VECTORS vectors of rows, [panel][d][lane]; the last one is as wide as what is
+// left.
 static void pack_queries(const float *queries, uint32_t rows, uint32_t rows_padded, uint32_t dim,
                          uint32_t padded, float *packed)
 {

@@ -129,7 +129,8 @@ uint64_t skim_cpu_memory_available(void)
     return available;
 }
 
-// ---- buffers --------------------------------------------------------------------------------------
+// ---- buffers
+// --------------------------------------------------------------------------------------
 
 #define HUGE_PAGE ((uint64_t)2 << 20)
 
@@ -151,7 +152,8 @@ skim_status skim_cpu_buffer_create(skim_buffer *buffer)
         memory = skim_allocate_raw(device->host, (size_t)buffer->size, alignment);
     if (!memory)
         return skim_fail(error, SKIM_NO_MEMORY,
-                         "out of memory: %" PRIu64 " bytes wanted for a buffer, %" PRIu64 " available",
+                         "out of memory: %" PRIu64 " bytes wanted for a buffer, %" PRIu64
+                         " available",
                          buffer->size, available > 0 ? available : skim_cpu_memory_available());
 #if defined(MADV_HUGEPAGE)
     // Only whole huge pages of the buffer's own; failure costs speed and nothing else.

@@ -17,16 +17,16 @@ typedef struct prefill_call {
     const uint64_t *starts;
 } prefill_call;
 
-// The rows of a tile are its queries times the group's heads: row = query * group + head. The heads of a
-// query see the same keys, so rows side by side do.
+// The rows of a tile are its queries times the group's heads: row = query * group + head. The heads
+// of a query see the same keys, so rows side by side do.
 typedef struct prefill_scratch {
     float *queries; // [rows][padded]
     float *packed;  // the same, as the kernels read it
     float *keys;    // [keys][padded]
     float *values;
-    float *scores;  // [keys][score_stride]
-    float *out;     // [rows][padded]
-    float *max;     // [rows], all four
+    float *scores; // [keys][score_stride]
+    float *out;    // [rows][padded]
+    float *max;    // [rows], all four
     float *sum;
     float *alpha;
     float *visible;
@@ -116,11 +116,10 @@ static void begin_tile(prefill_tile *tile)
     float scale = SKIM_MUTANT(attend_wrong_scale) ? 1.0f / (float)shape->key_dim : args->scale;
     for (uint32_t q = 0; q < tile->queries; q++) {
         uint64_t token = (uint64_t)tile->row->query_start + tile->first_query + q;
-        kernels->load_rows(args->q.type,
-                           skim_cpu_element(&args->q, token, (uint64_t)tile->kv_head * group),
-                           args->q.head_stride * skim_type_size(args->q.type), group,
-                           shape->key_dim, scale * LOG2_E,
-                           scratch->queries + (size_t)q * group * padded);
+        kernels->load_rows(
+            args->q.type, skim_cpu_element(&args->q, token, (uint64_t)tile->kv_head * group),
+            args->q.head_stride * skim_type_size(args->q.type), group, shape->key_dim,
+            scale * LOG2_E, scratch->queries + (size_t)q * group * padded);
     }
     kernels->pack_queries(scratch->queries, tile->rows, tile->rows_padded, shape->key_dim, padded,
                           scratch->packed);

@@ -52,7 +52,8 @@ typedef struct mark {
     uint64_t time;
 } mark;
 
-// Commands have indices that only grow: executed <= submitted <= recorded; command i is at i % capacity.
+// Commands have indices that only grow: executed <= submitted <= recorded; command i is at i %
+// capacity.
 typedef struct skim_cpu_queue {
     const skim_device *device;
     const skim_host *host;
@@ -78,7 +79,8 @@ typedef struct skim_cpu_queue {
     skim_thread thread;
 } skim_cpu_queue;
 
-// ---- executing ------------------------------------------------------------------------------------
+// ---- executing
+// ------------------------------------------------------------------------------------
 
 static void execute(skim_cpu_queue *queue, command *next)
 {
@@ -110,7 +112,8 @@ static void execute(skim_cpu_queue *queue, command *next)
     }
 }
 
-// Executes what is submitted, up to a point. Called with the mutex held and the right to execute free.
+// Executes what is submitted, up to a point. Called with the mutex held and the right to execute
+// free.
 static void execute_until(skim_cpu_queue *queue, uint64_t point)
 {
     queue->executing = true;
@@ -221,7 +224,8 @@ skim_status skim_cpu_queue_wait(skim_backend_queue *base, uint64_t point, uint64
     return reached ? SKIM_OK : SKIM_TIMEOUT;
 }
 
-skim_status skim_cpu_queue_mark_time(skim_backend_queue *base, uint32_t index, uint64_t *nanoseconds)
+skim_status skim_cpu_queue_mark_time(skim_backend_queue *base, uint32_t index,
+                                     uint64_t *nanoseconds)
 {
     skim_cpu_queue *queue = base->impl;
     assert(index < MARKS);
@@ -234,7 +238,8 @@ skim_status skim_cpu_queue_mark_time(skim_backend_queue *base, uint32_t index, u
     return SKIM_OK;
 }
 
-// ---- recording ------------------------------------------------------------------------------------
+// ---- recording
+// ------------------------------------------------------------------------------------
 
 static bool grow_commands(skim_cpu_queue *queue)
 {
@@ -263,7 +268,8 @@ static skim_status record(skim_backend_queue *base, const command *recorded)
     }
     skim_mutex_unlock(&queue->mutex);
     if (!room)
-        return skim_fail(&base->error, SKIM_NO_MEMORY, "out of memory for more commands on a queue");
+        return skim_fail(&base->error, SKIM_NO_MEMORY,
+                         "out of memory for more commands on a queue");
     return SKIM_OK;
 }
 
@@ -307,8 +313,8 @@ skim_status skim_cpu_record_zero(skim_backend_queue *queue, skim_buffer *buffer,
     return record(queue, &recorded);
 }
 
-skim_status skim_cpu_record_download(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
-                                     void *data, uint64_t size)
+skim_status skim_cpu_record_download(skim_backend_queue *queue, skim_buffer *buffer,
+                                     uint64_t offset, void *data, uint64_t size)
 {
     command recorded = {.kind = COMMAND_COPY};
     recorded.as.copy.to = data;
@@ -317,7 +323,8 @@ skim_status skim_cpu_record_download(skim_backend_queue *queue, skim_buffer *buf
     return record(queue, &recorded);
 }
 
-// ---- uploads --------------------------------------------------------------------------------------
+// ---- uploads
+// --------------------------------------------------------------------------------------
 
 static staging *add_block(skim_cpu_queue *queue, uint64_t size)
 {
@@ -340,8 +347,8 @@ static void release_block(skim_cpu_queue *queue, staging *block)
     skim_release(queue->host, block, sizeof *block);
 }
 
-// A block with size bytes free. Blocks whose commands are done are empty again; when one must be added,
-// they have proved too small and go.
+// A block with size bytes free. Blocks whose commands are done are empty again; when one must be
+// added, they have proved too small and go.
 static staging *find_block(skim_cpu_queue *queue, uint64_t size, uint64_t executed)
 {
     uint64_t largest = FIRST_STAGING;
@@ -401,7 +408,8 @@ skim_status skim_cpu_record_upload(skim_backend_queue *base, skim_buffer *buffer
     return SKIM_OK;
 }
 
-// ---- life -----------------------------------------------------------------------------------------
+// ---- life
+// -----------------------------------------------------------------------------------------
 
 skim_status skim_cpu_queue_prepare(skim_backend_queue *base, const skim_shape *shape)
 {

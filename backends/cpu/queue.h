@@ -10,8 +10,8 @@ skim_status skim_cpu_queue_prepare(skim_backend_queue *queue, const skim_shape *
 
 skim_status skim_cpu_record_upload(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
                                    const void *data, uint64_t size);
-skim_status skim_cpu_record_download(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
-                                     void *data, uint64_t size);
+skim_status skim_cpu_record_download(skim_backend_queue *queue, skim_buffer *buffer,
+                                     uint64_t offset, void *data, uint64_t size);
 skim_status skim_cpu_record_zero(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
                                  uint64_t size);
 skim_status skim_cpu_record_mark(skim_backend_queue *queue, uint32_t index);

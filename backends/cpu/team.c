@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-// How long an idle worker watches for the next job before it sleeps: longer than the gaps between the
-// verbs of a step, shorter than anything that a person or a battery notices.
+// How long an idle worker watches for the next job before it sleeps: longer than the gaps between
+// the verbs of a step, shorter than anything that a person or a battery notices.
 enum { SPIN_NS = 40000 };
 
 #define GATE_OPEN ((uint64_t)1 << 31)
@@ -29,7 +29,8 @@ static uint32_t generation_of(uint64_t gate)
     return (uint32_t)(gate >> 32);
 }
 
-// ---- workers --------------------------------------------------------------------------------------
+// ---- workers
+// --------------------------------------------------------------------------------------
 
 static bool has_news(skim_cpu_team *team, uint32_t seen)
 {
@@ -53,8 +54,8 @@ static bool spin_for_news(skim_cpu_team *team, uint32_t seen)
 static void sleep_for_news(skim_cpu_team *team, uint32_t seen)
 {
     skim_mutex_lock(&team->mutex);
-    // The caller opens the gate before it looks for sleepers, and a sleeper counts itself before it looks
-    // at the gate: one of the two sees the other.
+    // The caller opens the gate before it looks for sleepers, and a sleeper counts itself before it
+    // looks at the gate: one of the two sees the other.
     atomic_fetch_add(&team->sleepers, 1);
     while (!has_news(team, seen))
         skim_condition_wait(&team->wake, &team->mutex);
@@ -92,7 +93,8 @@ static void *worker_main(void *argument)
     }
 }
 
-// ---- jobs -----------------------------------------------------------------------------------------
+// ---- jobs
+// -----------------------------------------------------------------------------------------
 
 static void wait_for_workers(skim_cpu_team *team, uint32_t joined)
 {
@@ -166,7 +168,8 @@ void skim_cpu_team_run(skim_cpu_team *team, uint64_t items, skim_cpu_task task, 
     skim_mutex_unlock(&team->running);
 }
 
-// ---- life -----------------------------------------------------------------------------------------
+// ---- life
+// -----------------------------------------------------------------------------------------
 
 static void stop_workers(skim_cpu_team *team)
 {

@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 
 typedef struct skim_cpu_team {
-    uint32_t threads; // that compute, the caller of run included
+    uint32_t threads;   // that compute, the caller of run included
     skim_cpu_pool pool; // of the host; run NULL: own workers
     skim_mutex running; // one job at a time: queues share the team
 
@@ -29,14 +29,14 @@ typedef struct skim_cpu_team {
     skim_thread *workers; // threads - 1
 } skim_cpu_team;
 
-// Starts threads - 1 workers. SKIM_NO_MEMORY, or SKIM_FAILED if one could not be started; nothing is left
-// then.
+// Starts threads - 1 workers. SKIM_NO_MEMORY, or SKIM_FAILED if one could not be started; nothing
+// is left then.
 skim_status skim_cpu_team_init(skim_cpu_team *team, const struct skim_host *host, uint32_t threads,
                                const skim_cpu_pool *pool);
 void skim_cpu_team_deinit(skim_cpu_team *team, const struct skim_host *host);
 
-// Calls task for every item < items, each once, on the caller and whoever else of the team is free. Which
-// worker (< threads) gets which item is left to chance. Returns when all are done.
+// Calls task for every item < items, each once, on the caller and whoever else of the team is free.
+// Which worker (< threads) gets which item is left to chance. Returns when all are done.
 typedef void (*skim_cpu_task)(void *argument, uint64_t item, uint32_t worker);
 void skim_cpu_team_run(skim_cpu_team *team, uint64_t items, skim_cpu_task task, void *argument);
 

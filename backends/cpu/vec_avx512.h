@@ -165,10 +165,10 @@ INLINE vec v_sum_lanes(const vec *sums)
     UNROLL
     for (int i = 0; i < 4; i++) {
         const vec *s = sums + 4 * i;
-        __m512d ab = _mm512_castps_pd(
-            v_add(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1])));
-        __m512d cd = _mm512_castps_pd(
-            v_add(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3])));
+        __m512d ab =
+            _mm512_castps_pd(v_add(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1])));
+        __m512d cd =
+            _mm512_castps_pd(v_add(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3])));
         quads[i] = v_add(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
                          _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
     }
@@ -219,8 +219,8 @@ INLINE vec_int vi_set(int32_t x)
     return _mm512_set1_epi32(x);
 }
 
-// GCC 12 may widen a mask by storing its 16 bits and reading 32 back, so the instruction is named (seen
-// at -O1 with -fsanitize=thread).
+// GCC 12 may widen a mask by storing its 16 bits and reading 32 back, so the instruction is named
+// (seen at -O1 with -fsanitize=thread).
 INLINE uint32_t bits_of_mask(__mmask16 mask)
 {
     uint32_t bits;

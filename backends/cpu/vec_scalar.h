@@ -51,7 +51,8 @@ INLINE uint16_t f16_of_float(float x)
         uint32_t odd = magnitude >> 13 & 1;
         return (uint16_t)(sign | (magnitude - 0x38000000u + 0xfffu + odd) >> 13);
     }
-    // Adding 1/2 leaves the subnormal's bits, rounded to nearest even, at the bottom of the mantissa.
+    // Adding 1/2 leaves the subnormal's bits, rounded to nearest even, at the bottom of the
+    // mantissa.
     return (uint16_t)(sign | (bits_of(float_of(magnitude) + 0.5f) - 0x3f000000u));
 }
 
