@@ -61,11 +61,6 @@ static inline bool skim_condition_wait_until(skim_condition *condition, skim_mut
     return pthread_cond_timedwait(condition, mutex, &deadline) == 0;
 }
 
-static inline void skim_condition_signal(skim_condition *condition)
-{
-    pthread_cond_signal(condition);
-}
-
 static inline void skim_condition_broadcast(skim_condition *condition)
 {
     pthread_cond_broadcast(condition);

@@ -158,7 +158,7 @@ static void *queue_main(void *argument)
 static void wake(skim_cpu_queue *queue)
 {
     queue->awake = true;
-    skim_condition_signal(&queue->work);
+    skim_condition_broadcast(&queue->work);
 }
 
 skim_status skim_cpu_queue_submit(skim_backend_queue *base, bool will_wait, uint64_t *point)
@@ -189,7 +189,7 @@ static void wait_forever(skim_cpu_queue *queue, uint64_t point)
         execute_until(queue, point);
         // The thread may have found the right to execute taken, and slept again.
         if (queue->awake && queue->executed < queue->submitted)
-            skim_condition_signal(&queue->work);
+            skim_condition_broadcast(&queue->work);
     }
 }
 
@@ -484,7 +484,7 @@ void skim_cpu_queue_destroy(skim_backend_queue *base)
     skim_mutex_lock(&queue->mutex);
     wait_forever(queue, queue->started);
     queue->stopping = true;
-    skim_condition_signal(&queue->work);
+    skim_condition_broadcast(&queue->work);
     skim_mutex_unlock(&queue->mutex);
     skim_thread_join(queue->thread);
     release_queue(queue);

@@ -68,7 +68,7 @@ static void finish(skim_cpu_team *team)
     atomic_fetch_add(&team->finished, 1);
     if (atomic_load(&team->waiting)) {
         skim_mutex_lock(&team->mutex);
-        skim_condition_signal(&team->idle);
+        skim_condition_broadcast(&team->idle);
         skim_mutex_unlock(&team->mutex);
     }
 }
