@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum measure {
     APPEND,
@@ -328,6 +329,18 @@ static int print_all(const struct settings *settings, const struct session *sess
     return EXIT_DONE;
 }
 
+// Others on the machine spoil every figure.
+static double warn_if_busy(void)
+{
+    double load = 0;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    if (getloadavg(&load, 1) == 1 && load > 0.5 * (double)processors)
+        report_warning(
+            "other work runs here (load %.1f on %ld processors): wait for a quiet machine", load,
+            processors);
+    return load;
+}
+
 int bench_run(const struct settings *settings)
 {
     struct session session;
@@ -337,7 +350,8 @@ int bench_run(const struct settings *settings)
     struct workers *workers =
         session.limits.threads ? workers_create(session.limits.threads) : NULL;
     json_t *results = json_array();
-    json_t *prefill = json_object();
+    json_t *prefill = json_object(); // what is the same for every context
+    json_object_set_new(prefill, "load", report_real(warn_if_busy()));
     for (uint32_t i = 0; i < settings->contexts.count && !failed; i++) {
         json_t *one = NULL;
         failed = bench_context(settings, &session, workers, settings->contexts.values[i], &one);

@@ -8,7 +8,9 @@
 #define TARGET(name) __attribute__((target(name)))
 #endif
 
-enum { LINE = 64, AHEAD = 4096, FMA_ROUNDS = 1 << 20, CHAINS = 12 };
+enum { LINE = 64, AHEAD = 4096, FMA_ROUNDS = 1 << 16, FMA_PIECES = 64, CHAINS = 12 };
+// Threads take pieces in turn, so that one that the system holds up does not hold up the rest.
+enum { READ_PIECE = 1 << 20, CHUNKS_PIECE = 16 };
 
 // One statement for each chain of multiply-adds: arrays would be kept in memory.
 #define EACH_CHAIN(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
@@ -137,73 +139,73 @@ struct read_job {
     const char *data;
     const uint64_t *offsets; // NULL: one stretch of size bytes
     size_t count, size;
-    uint32_t threads;
+    atomic_size_t next;        // piece to take
     atomic_uint_fast64_t sink; // what was read ends here, so that it is not left out
 };
 
 static void read_stretch(void *argument, uint32_t index)
 {
     struct read_job *job = argument;
-    size_t lines = job->size / LINE;
-    size_t first = lines * index / job->threads * LINE;
-    size_t end = lines * (index + 1) / job->threads * LINE;
-    size_t tail = end > first + AHEAD ? AHEAD : end - first; // has nothing to fetch ahead of it
-    const char *next = end > first + AHEAD ? job->data + first + AHEAD : NULL;
-    uint64_t sink = job->kernels.read(job->data + first, end - first - tail, next);
-    sink |= job->kernels.read(job->data + end - tail, tail, NULL);
+    uint64_t sink = index;
+    for (size_t first; (first = atomic_fetch_add(&job->next, 1) * READ_PIECE) < job->size;) {
+        size_t rest = job->size - first;
+        size_t size = rest < READ_PIECE ? rest : READ_PIECE;
+        size_t tail = size > AHEAD ? AHEAD : size; // has nothing to fetch ahead of it
+        const char *data = job->data + first;
+        sink |= job->kernels.read(data, size - tail, data + AHEAD);
+        sink |= job->kernels.read(data + size - tail, tail, NULL);
+    }
     atomic_store(&job->sink, sink);
 }
 
 static void read_chunks(void *argument, uint32_t index)
 {
     struct read_job *job = argument;
-    size_t first = job->count * index / job->threads;
-    size_t end = job->count * (index + 1) / job->threads;
-    uint64_t sink = 0;
-    for (size_t i = first; i < end; i++) {
-        const char *next = i + 1 < end ? job->data + job->offsets[i + 1] : NULL;
-        sink |= job->kernels.read(job->data + job->offsets[i], job->size, next);
+    uint64_t sink = index;
+    for (size_t first; (first = atomic_fetch_add(&job->next, 1) * CHUNKS_PIECE) < job->count;) {
+        size_t end = first + CHUNKS_PIECE < job->count ? first + CHUNKS_PIECE : job->count;
+        for (size_t i = first; i < end; i++) {
+            const char *next = i + 1 < job->count ? job->data + job->offsets[i + 1] : NULL;
+            sink |= job->kernels.read(job->data + job->offsets[i], job->size, next);
+        }
     }
     atomic_store(&job->sink, sink);
 }
 
 double ceiling_read(struct workers *workers, const void *data, size_t size)
 {
-    struct read_job job = {
-        .kernels = choose(), .data = data, .size = size, .threads = workers_count(workers)};
+    struct read_job job = {.kernels = choose(), .data = data, .size = size / LINE * LINE};
     return workers_run(workers, read_stretch, &job);
 }
 
 double ceiling_read_chunks(struct workers *workers, const void *data, const uint64_t *offsets,
                            size_t count, size_t size)
 {
-    struct read_job job = {.kernels = choose(),
-                           .data = data,
-                           .offsets = offsets,
-                           .count = count,
-                           .size = size,
-                           .threads = workers_count(workers)};
+    struct read_job job = {
+        .kernels = choose(), .data = data, .offsets = offsets, .count = count, .size = size};
     return workers_run(workers, read_chunks, &job);
 }
 
 struct fma_job {
     struct kernels kernels;
-    atomic_uint lanes, sink;
+    uint32_t pieces;
+    atomic_uint next, lanes, sink;
 };
 
 static void run_fma(void *argument, uint32_t index)
 {
     struct fma_job *job = argument;
     float sink = (float)index;
-    atomic_store(&job->lanes, job->kernels.fma(&sink));
+    while (atomic_fetch_add(&job->next, 1) < job->pieces)
+        atomic_store(&job->lanes, job->kernels.fma(&sink));
     atomic_store(&job->sink, sink > 1);
 }
 
 double ceiling_fma(struct workers *workers)
 {
-    struct fma_job job = {.kernels = choose()};
+    struct fma_job job = {.kernels = choose(), .pieces = FMA_PIECES * workers_count(workers)};
     double seconds = workers_run(workers, run_fma, &job);
-    return 2.0 * atomic_load(&job.lanes) * CHAINS * FMA_ROUNDS * workers_count(workers) / seconds;
+    return 2.0 * atomic_load(&job.lanes) * CHAINS * FMA_ROUNDS * job.pieces / seconds;
 }
 
 static uint64_t read_cache_size(int index)
