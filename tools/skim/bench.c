@@ -334,7 +334,7 @@ static double warn_if_busy(void)
 {
     double load = 0;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    if (getloadavg(&load, 1) == 1 && load > 0.5 * (double)processors)
+    if (getloadavg(&load, 1) == 1 && load > 0.75 * (double)processors)
         report_warning(
             "other work runs here (load %.1f on %ld processors): wait for a quiet machine", load,
             processors);
