@@ -1,10 +1,11 @@
 // The one interface that a backend implements, and the objects it shares with the core.
 //
 // The core has validated every argument before a backend sees it: a backend asserts. A backend sees
-// devices, buffers, shapes, rows and the four verbs; it knows no sequences, no page allocation and no
-// policy. docs/architecture.md says how each entry maps to CUDA, Vulkan and OpenCL.
+// devices, buffers, shapes, rows and the four verbs; it knows no sequences, no page allocation and
+// no policy. docs/architecture.md says how each entry maps to CUDA, Vulkan and OpenCL.
 //
-// Every entry that can fail returns a status and leaves a sentence with skim_fail on the object's error.
+// Every entry that can fail returns a status and leaves a sentence with skim_fail on the object's
+// error.
 #ifndef SKIM_BACKEND_H
 #define SKIM_BACKEND_H
 
@@ -28,18 +29,18 @@ struct skim_device {
     const skim_backend *backend;
     skim_runtime *runtime;
     const skim_host *host;
-    skim_device_info info;  // filled by open; memory_available is refreshed by memory_available
-    skim_limits limits;     // filled by open, size_of included
+    skim_device_info info; // filled by open; memory_available is refreshed by memory_available
+    skim_limits limits;    // filled by open, size_of included
     skim_error error;
-    atomic_bool lost;       // sticky; set by the backend, every public call looks
-    atomic_uint objects;    // queues and buffers alive
-    void *impl;             // the backend's own
+    atomic_bool lost;    // sticky; set by the backend, every public call looks
+    atomic_uint objects; // queues and buffers alive
+    void *impl;          // the backend's own
 };
 
 struct skim_buffer {
     skim_device *device;
     uint64_t size;
-    void *host;  // where the host can address it directly, or NULL
+    void *host; // where the host can address it directly, or NULL
     void *impl;
 };
 
@@ -57,16 +58,16 @@ typedef struct skim_open_options {
     const skim_cpu_options *cpu;
 } skim_open_options;
 
-// In the args that reach a backend, every field is resolved: strides and scale are never 0, select and
-// combine never AUTO or DEFAULT, shape->value_dim is set, and every tensor has a buffer, except that out
-// and lse may have data instead when limits.unified_memory is set. Shapes, rows and tables were checked.
-// args and shape live only for the call.
+// In the args that reach a backend, every field is resolved: strides and scale are never 0, select
+// and combine never AUTO or DEFAULT, shape->value_dim is set, and every tensor has a buffer, except
+// that out and lse may have data instead when limits.unified_memory is set. Shapes, rows and tables
+// were checked. args and shape live only for the call.
 struct skim_backend {
     const char *name;
 
     // Devices. enumerate fills at most capacity infos (selector, backend, name, driver, type, uuid,
-    // memory_total) and returns how many there are; with none it writes to reason why. It must not fail
-    // hard on a missing driver.
+    // memory_total) and returns how many there are; with none it writes to reason why. It must not
+    // fail hard on a missing driver.
     uint32_t (*enumerate)(const skim_host *host, skim_device_info *infos, uint32_t capacity,
                           char *reason, size_t reason_size);
     skim_status (*open)(skim_device *device, uint32_t index, const skim_open_options *options,
@@ -88,26 +89,28 @@ struct skim_backend {
     // Builds kernels and grows the queue's scratch. Called with no work in flight.
     skim_status (*prepare)(skim_backend_queue *queue, const skim_shape *shape);
 
-    // Recording. Data given to upload is consumed before it returns; a download's destination is written
-    // by the time its submission is done.
+    // Recording. Data given to upload is consumed before it returns; a download's destination is
+    // written by the time its submission is done.
     skim_status (*upload)(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
                           const void *data, uint64_t size);
-    skim_status (*download)(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset, void *data,
-                            uint64_t size);
-    skim_status (*zero)(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset, uint64_t size);
+    skim_status (*download)(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
+                            void *data, uint64_t size);
+    skim_status (*zero)(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
+                        uint64_t size);
     skim_status (*mark)(skim_backend_queue *queue, uint32_t index);
     skim_status (*append)(skim_backend_queue *queue, const skim_append_args *args);
     skim_status (*estimate)(skim_backend_queue *queue, const skim_estimate_args *args);
     skim_status (*select)(skim_backend_queue *queue, const skim_select_args *args);
     skim_status (*attend)(skim_backend_queue *queue, const skim_attend_args *args);
-    // Optional (NULL: the core records the three): estimate, select and attend of one call as one, with the
-    // same results. The three args agree on shape, rows, table and buffers.
+    // Optional (NULL: the core records the three): estimate, select and attend of one call as one,
+    // with the same results. The three args agree on shape, rows, table and buffers.
     skim_status (*decode)(skim_backend_queue *queue, const skim_estimate_args *estimate,
                           const skim_select_args *select, const skim_attend_args *attend);
 
-    // Running. submit starts what was recorded and gives the point at which it is done; points count up
-    // from 1. will_wait says that the caller waits next. wait: SKIM_TIMEOUT when the time is up; failures
-    // of submitted work are sticky. mark_time: SKIM_STATE if the mark was not reached.
+    // Running. submit starts what was recorded and gives the point at which it is done; points
+    // count up from 1. will_wait says that the caller waits next. wait: SKIM_TIMEOUT when the time
+    // is up; failures of submitted work are sticky. mark_time: SKIM_STATE if the mark was not
+    // reached.
     skim_status (*submit)(skim_backend_queue *queue, bool will_wait, uint64_t *point);
     skim_status (*wait)(skim_backend_queue *queue, uint64_t point, uint64_t timeout_ns);
     skim_status (*mark_time)(skim_backend_queue *queue, uint32_t index, uint64_t *nanoseconds);

@@ -35,8 +35,10 @@ size_t skim_type_size(skim_type type)
 
 const char *skim_type_name(skim_type type)
 {
-    static const char *const names[] = {
-        [SKIM_TYPE_NONE] = "none", [SKIM_F32] = "f32", [SKIM_F16] = "f16", [SKIM_BF16] = "bf16",
-        [SKIM_U32] = "u32"};
+    static const char *const names[] = {[SKIM_TYPE_NONE] = "none",
+                                        [SKIM_F32] = "f32",
+                                        [SKIM_F16] = "f16",
+                                        [SKIM_BF16] = "bf16",
+                                        [SKIM_U32] = "u32"};
     return (unsigned)type < sizeof names / sizeof *names ? names[type] : "none";
 }

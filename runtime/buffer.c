@@ -5,7 +5,8 @@ skim_status skim_buffer_create(skim_device *device, uint64_t size, skim_buffer *
     if (!device)
         return SKIM_INVALID;
     if (!buffer || size == 0)
-        return skim_fail(&device->error, SKIM_INVALID, "a buffer needs a size above 0 and a place to go");
+        return skim_fail(&device->error, SKIM_INVALID,
+                         "a buffer needs a size above 0 and a place to go");
     if (atomic_load(&device->lost))
         return skim_fail(&device->error, SKIM_DEVICE_LOST, "the device is lost");
     if (size > device->limits.buffer_size_max)

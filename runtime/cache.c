@@ -130,7 +130,8 @@ static bool host_size(const skim_cache_options *options, uint32_t max_pages, uin
            add_product(bytes, options->max_sequences,
                        sizeof(skim_sequence) + sizeof(skim_step_member), 1, 1) &&
            add_product(bytes, options->max_sequences, max_pages, sizeof(uint32_t), 1) &&
-           add_product(bytes, options->max_sequences, options->layer_count + 1, sizeof(skim_row), 1);
+           add_product(bytes, options->max_sequences, options->layer_count + 1, sizeof(skim_row),
+                       1);
 }
 
 static skim_status make_plan(skim_queue *queue, const skim_cache_options *options,
@@ -152,8 +153,8 @@ static skim_status make_plan(skim_queue *queue, const skim_cache_options *option
         return skim_fail(error, SKIM_UNSUPPORTED,
                          "page tables of %u sequences x %u pages; lower max_sequence_tokens",
                          options->max_sequences, shape.max_pages);
-    *staging = totals.step_staging > totals.decode_staging ? totals.step_staging
-                                                           : totals.decode_staging;
+    *staging =
+        totals.step_staging > totals.decode_staging ? totals.step_staging : totals.decode_staging;
     uint64_t scratch = 0, host = 0, sum = 0;
     fits = fits && host_size(options, shape.max_pages, shape.slots, &host) &&
            skim_add(*staging, totals.queue_scratch, &scratch) &&
@@ -224,8 +225,9 @@ static void classify_layers(skim_cache *cache)
     for (uint32_t i = 0; i < cache->layer_count; i++) {
         skim_policy_class wanted = class_of(cache, i);
         uint32_t c = 0;
-        while (c < cache->class_count && !(cache->classes[c].dense == wanted.dense &&
-                                           skim_policy_equal(&cache->classes[c].policy, &wanted.policy)))
+        while (c < cache->class_count &&
+               !(cache->classes[c].dense == wanted.dense &&
+                 skim_policy_equal(&cache->classes[c].policy, &wanted.policy)))
             c++;
         if (c == cache->class_count)
             cache->classes[cache->class_count++] = wanted;
@@ -240,7 +242,8 @@ skim_status skim_cache_set_policy(skim_cache *cache, uint32_t layer, const skim_
     if (layer != SKIM_ALL_LAYERS && layer >= cache->layer_count)
         return skim_fail(&cache->error, SKIM_INVALID, "layer %u of %u", layer, cache->layer_count);
     if (!policy && layer == SKIM_ALL_LAYERS)
-        return skim_fail(&cache->error, SKIM_INVALID, "the cache's own policy cannot be taken away");
+        return skim_fail(&cache->error, SKIM_INVALID,
+                         "the cache's own policy cannot be taken away");
     if (cache->step.open)
         return skim_fail(&cache->error, SKIM_STATE, "a step is open; end or cancel it first");
     skim_policy taken = {0};
@@ -328,8 +331,8 @@ static skim_status allocate_layers(skim_cache *cache, const skim_cache_options *
     skim_device *device = cache->queue->base.device;
     for (uint32_t i = 0; i < cache->layer_count; i++) {
         skim_cache_layer *own = &cache->layers[i];
-        skim_status status = layer_shape(device, options, i, &own->layer, &own->shape,
-                                         &cache->queue->base.error);
+        skim_status status =
+            layer_shape(device, options, i, &own->layer, &own->shape, &cache->queue->base.error);
         if (status == SKIM_OK)
             status = create_buffer(cache, own->shape.slots * skim_layer_slot_bytes(&own->shape),
                                    &own->pages);
@@ -346,7 +349,8 @@ static skim_status allocate_shared(skim_cache *cache)
 {
     uint32_t q_heads = 0;
     for (uint32_t i = 0; i < cache->layer_count; i++)
-        q_heads = cache->layers[i].shape.q_heads > q_heads ? cache->layers[i].shape.q_heads : q_heads;
+        q_heads =
+            cache->layers[i].shape.q_heads > q_heads ? cache->layers[i].shape.q_heads : q_heads;
     uint64_t pages = (uint64_t)cache->max_sequences * cache->max_pages;
     uint64_t rows = (uint64_t)cache->max_sequences * (cache->layer_count + 1);
     skim_status status = create_buffer(cache, pages * sizeof(uint32_t), &cache->tables);

@@ -17,23 +17,23 @@ typedef struct skim_cache_layer {
     skim_shape shape;
     skim_buffer *pages;
     skim_buffer *bounds;
-    skim_policy policy;  // its own, if has_policy
+    skim_policy policy; // its own, if has_policy
     bool has_policy;
     uint32_t policy_class;
-    bool appended;       // in the open step
+    bool appended; // in the open step
     bool attended;
     skim_step_report report;
 } skim_cache_layer;
 
 struct skim_sequence {
     skim_cache *cache;
-    uint32_t index;      // its place in cache->sequences and in the device's tables
+    uint32_t index; // its place in cache->sequences and in the device's tables
     bool alive;
     bool in_step;
     uint32_t length;
     uint32_t page_count;
     uint64_t begin_count; // of the last begin that named it, to find one named twice
-    uint32_t *slots;     // max_pages entries
+    uint32_t *slots;      // max_pages entries
 };
 
 typedef struct skim_step_member {
@@ -48,7 +48,7 @@ struct skim_step {
     bool open;
     uint32_t count;
     uint32_t token_count;
-    skim_step_member *members;   // max_sequences entries
+    skim_step_member *members; // max_sequences entries
     // The most recent attend.
     const skim_cache_layer *last; // NULL: none yet
     const skim_row *last_rows;
@@ -64,24 +64,24 @@ struct skim_cache {
     uint32_t page_size;
     uint32_t max_sequences;
     uint32_t max_step_tokens;
-    uint32_t max_pages;          // of one sequence
+    uint32_t max_pages; // of one sequence
     uint64_t max_sequence_tokens;
     skim_policy policy;
     uint32_t class_count;
-    skim_policy_class *classes;  // layer_count entries
+    skim_policy_class *classes; // layer_count entries
     skim_pool pool;
-    skim_sequence *sequences;    // max_sequences entries
-    uint32_t sequence_count;     // alive
-    uint32_t *slots;             // max_sequences x max_pages: the sequences' page tables
-    skim_row *rows;              // (layer_count + 1) x max_sequences: per class, then a call's own
-    skim_buffer *tables;         // on the device: max_sequences x max_pages
-    skim_buffer *rows_buffer;    // on the device: as rows
+    skim_sequence *sequences; // max_sequences entries
+    uint32_t sequence_count;  // alive
+    uint32_t *slots;          // max_sequences x max_pages: the sequences' page tables
+    skim_row *rows;           // (layer_count + 1) x max_sequences: per class, then a call's own
+    skim_buffer *tables;      // on the device: max_sequences x max_pages
+    skim_buffer *rows_buffer; // on the device: as rows
     skim_buffer *scores;
     skim_buffer *lists;
     skim_cache_plan plan;
     uint64_t staging;
     bool prepared;
-    uint64_t begin_count;        // how often begin was called
+    uint64_t begin_count; // how often begin was called
     skim_step step;
 };
 

@@ -36,8 +36,8 @@ static bool is_gpu(skim_device_type type)
            type == SKIM_DEVICE_OTHER;
 }
 
-// The first real GPU in the order of the backends, else the CPU; says in the log why others were passed
-// over.
+// The first real GPU in the order of the backends, else the CPU; says in the log why others were
+// passed over.
 static skim_status open_auto(skim_runtime *runtime, const skim_open_options *options,
                              skim_device **device)
 {
@@ -132,9 +132,9 @@ static skim_status open_named(skim_runtime *runtime, const char *selector,
     size_t length;
     uint32_t index;
     if (!parse_name(selector, &length, &index))
-        return skim_fail(&runtime->error, SKIM_INVALID,
-                         "\"%.64s\" is no device selector; use auto, a backend's name, or name:index",
-                         selector);
+        return skim_fail(
+            &runtime->error, SKIM_INVALID,
+            "\"%.64s\" is no device selector; use auto, a backend's name, or name:index", selector);
     for (uint32_t b = 0; b < runtime->backend_count; b++) {
         const skim_backend_record *record = &runtime->backends[b];
         if (strlen(record->name) != length || strncmp(record->name, selector, length) != 0)
@@ -148,9 +148,10 @@ static skim_status open_named(skim_runtime *runtime, const char *selector,
                              record->name, record->device_count);
         return open_index(runtime, record, index, options, device);
     }
-    return skim_fail(&runtime->error, SKIM_NO_DEVICE,
-                     "unknown device \"%.64s\"; use auto, cpu, cuda, vulkan, opencl, name:index or a UUID",
-                     selector);
+    return skim_fail(
+        &runtime->error, SKIM_NO_DEVICE,
+        "unknown device \"%.64s\"; use auto, cpu, cuda, vulkan, opencl, name:index or a UUID",
+        selector);
 }
 
 skim_status skim_device_open(skim_runtime *runtime, const char *selector,
@@ -186,8 +187,7 @@ skim_status skim_cpu_device_open(skim_runtime *runtime, const skim_cpu_options *
     if (taken.pool.run && taken.pool.threads == 0)
         return skim_fail(&runtime->error, SKIM_INVALID, "a pool of 0 threads cannot run anything");
 
-    skim_open_options open = {
-        .disable = taken.disable, .threads = taken.threads, .cpu = &taken};
+    skim_open_options open = {.disable = taken.disable, .threads = taken.threads, .cpu = &taken};
     return open_named(runtime, "cpu", &open, device);
 }
 

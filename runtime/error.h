@@ -24,7 +24,8 @@ void skim_error_init(skim_error *error);
 void skim_error_deinit(skim_error *error);
 
 // Keeps the sentence and returns status. error may be NULL.
-skim_status skim_fail(skim_error *error, skim_status status, const char *format, ...) SKIM_PRINTF(3, 4);
+skim_status skim_fail(skim_error *error, skim_status status, const char *format, ...)
+    SKIM_PRINTF(3, 4);
 
 // Copies as the public _error calls do.
 size_t skim_error_copy(const skim_error *error, char *text, size_t size);

@@ -28,7 +28,8 @@ skim_status skim_layer_check(const skim_layer *layers, uint32_t index, skim_laye
         return skim_fail(error, SKIM_INVALID, "layer %u: size_of is wrong", index);
     const char *missing = missing_feature(taken);
     if (missing)
-        return skim_fail(error, SKIM_UNSUPPORTED, "layer %u: %s is not implemented", index, missing);
+        return skim_fail(error, SKIM_UNSUPPORTED, "layer %u: %s is not implemented", index,
+                         missing);
     if (!(taken->scale >= 0.0f) || isinf(taken->scale))
         return skim_fail(error, SKIM_INVALID, "layer %u: scale must be finite and not negative",
                          index);

@@ -3,28 +3,28 @@
 #ifndef SKIM_MUTANT_H
 #define SKIM_MUTANT_H
 
-#define SKIM_MUTANT_LIST(X)                                                                            \
-    X(attend_drops_last_page, "attend skips the last page of its list")                                \
-    X(attend_drops_last_token, "attend sees one token too few of the last page")                       \
-    X(attend_reads_past_end, "attend reads one token past the end of the last page")                   \
-    X(attend_wrong_scale, "attend scales by 1 / key_dim")                                              \
-    X(attend_wrong_slot, "attend takes the page index for the slot")                                   \
-    X(attend_not_causal, "prefill sees one token of the future")                                       \
-    X(attend_merge_unweighted, "merging split parts ignores their lse")                                \
-    X(attend_wrong_kv_head, "attend reads kv head 0 for every group")                                  \
-    X(estimate_drops_channel, "estimate leaves out the last channels")                                 \
-    X(estimate_swaps_bounds, "estimate takes the minimum for the maximum")                             \
-    X(estimate_no_spread, "estimate ignores spread")                                                   \
-    X(select_ties_high, "select gives ties to the higher page")                                        \
-    X(select_forgets_sinks, "select does not force the first pages")                                   \
-    X(select_forgets_recent, "select forces only the last page")                                       \
-    X(select_softmax_all_pages, "the softmax forms normalise over forced pages too")                   \
-    X(select_combine_first_head, "group selection looks at the first head only")                       \
-    X(append_stale_bounds, "append does not update bounds of a page begun earlier")                    \
-    X(append_bounds_past_end, "bounds count a slot past the end")                                      \
-    X(append_sample_deviation, "meanstd divides by n - 1")                                             \
-    X(append_wrong_page, "append stores a token that starts a page in the page before")                \
-    X(core_budget_rounds_up, "K rounds up instead of down")                                            \
+#define SKIM_MUTANT_LIST(X)                                                                        \
+    X(attend_drops_last_page, "attend skips the last page of its list")                            \
+    X(attend_drops_last_token, "attend sees one token too few of the last page")                   \
+    X(attend_reads_past_end, "attend reads one token past the end of the last page")               \
+    X(attend_wrong_scale, "attend scales by 1 / key_dim")                                          \
+    X(attend_wrong_slot, "attend takes the page index for the slot")                               \
+    X(attend_not_causal, "prefill sees one token of the future")                                   \
+    X(attend_merge_unweighted, "merging split parts ignores their lse")                            \
+    X(attend_wrong_kv_head, "attend reads kv head 0 for every group")                              \
+    X(estimate_drops_channel, "estimate leaves out the last channels")                             \
+    X(estimate_swaps_bounds, "estimate takes the minimum for the maximum")                         \
+    X(estimate_no_spread, "estimate ignores spread")                                               \
+    X(select_ties_high, "select gives ties to the higher page")                                    \
+    X(select_forgets_sinks, "select does not force the first pages")                               \
+    X(select_forgets_recent, "select forces only the last page")                                   \
+    X(select_softmax_all_pages, "the softmax forms normalise over forced pages too")               \
+    X(select_combine_first_head, "group selection looks at the first head only")                   \
+    X(append_stale_bounds, "append does not update bounds of a page begun earlier")                \
+    X(append_bounds_past_end, "bounds count a slot past the end")                                  \
+    X(append_sample_deviation, "meanstd divides by n - 1")                                         \
+    X(append_wrong_page, "append stores a token that starts a page in the page before")            \
+    X(core_budget_rounds_up, "K rounds up instead of down")                                        \
     X(core_length_off_by_one, "rows are one token short at a page boundary")
 
 typedef enum skim_mutant_id {
@@ -32,7 +32,7 @@ typedef enum skim_mutant_id {
 #define SKIM_MUTANT_ENUM(name, text) SKIM_MUTANT_##name,
     SKIM_MUTANT_LIST(SKIM_MUTANT_ENUM)
 #undef SKIM_MUTANT_ENUM
-    SKIM_MUTANT_count
+        SKIM_MUTANT_count
 } skim_mutant_id;
 
 #ifdef SKIM_MUTANTS

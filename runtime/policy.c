@@ -1,4 +1,5 @@
-// Source of the rule: docs/algorithm.md, "Select" (Quest, section 3.3, with forced pages counted in K).
+// Source of the rule: docs/algorithm.md, "Select" (Quest, section 3.3, with forced pages counted in
+// K).
 #include "runtime/policy.h"
 
 #include "runtime/mutant.h"
@@ -68,8 +69,8 @@ void skim_policy_row(const skim_policy *policy, bool dense_layer, uint32_t page_
     row->select_count = count;
     row->forced_first = first;
     row->forced_last = last;
-    bool dense = dense_layer || row->query_count > 1 || row->length < policy->dense_below ||
-                 pages <= count;
+    bool dense =
+        dense_layer || row->query_count > 1 || row->length < policy->dense_below || pages <= count;
     row->flags = (row->flags & ~SKIM_ROW_DENSE) | (dense ? SKIM_ROW_DENSE : 0);
 }
 

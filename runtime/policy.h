@@ -13,6 +13,7 @@ skim_status skim_policy_check(const skim_policy *policy, skim_policy *taken, ski
 bool skim_policy_equal(const skim_policy *a, const skim_policy *b);
 
 // skim_policy_resolve without its checks; dense_layer is its "layer < dense_layers".
-void skim_policy_row(const skim_policy *policy, bool dense_layer, uint32_t page_size, skim_row *row);
+void skim_policy_row(const skim_policy *policy, bool dense_layer, uint32_t page_size,
+                     skim_row *row);
 
 #endif

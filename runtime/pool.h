@@ -7,8 +7,8 @@
 typedef struct skim_pool {
     uint32_t slots;
     uint32_t free_count;
-    uint32_t shared_count;  // slots with more than one reference
-    uint32_t *free_slots;   // a stack; the lowest slots come out first of a fresh pool
+    uint32_t shared_count; // slots with more than one reference
+    uint32_t *free_slots;  // a stack; the lowest slots come out first of a fresh pool
     uint32_t *references;
 } skim_pool;
 
@@ -24,7 +24,8 @@ bool skim_pool_take(skim_pool *pool, uint32_t *slots, uint32_t count);
 // Adds a reference to each slot.
 void skim_pool_share(skim_pool *pool, const uint32_t *slots, uint32_t count);
 
-// Drops a reference of each slot; those without any are free, and come out again in the order given.
+// Drops a reference of each slot; those without any are free, and come out again in the order
+// given.
 void skim_pool_give_back(skim_pool *pool, const uint32_t *slots, uint32_t count);
 
 #endif

@@ -113,8 +113,8 @@ skim_status skim_queue_finish(skim_queue *queue)
     if (status == SKIM_OK)
         status = submit(queue, true);
     if (status == SKIM_OK)
-        status = queue->base.device->backend->wait(&queue->base, queue->submitted,
-                                                   SKIM_WAIT_FOREVER);
+        status =
+            queue->base.device->backend->wait(&queue->base, queue->submitted, SKIM_WAIT_FOREVER);
     return status;
 }
 
@@ -143,7 +143,8 @@ skim_status skim_queue_upload(skim_queue *queue, skim_buffer *buffer, uint64_t o
     skim_status status = check_transfer(queue, buffer, offset, data, size);
     if (status != SKIM_OK)
         return status;
-    return recorded(queue, buffer->device->backend->upload(&queue->base, buffer, offset, data, size));
+    return recorded(queue,
+                    buffer->device->backend->upload(&queue->base, buffer, offset, data, size));
 }
 
 skim_status skim_queue_download(skim_queue *queue, skim_buffer *buffer, uint64_t offset, void *data,

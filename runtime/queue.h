@@ -1,5 +1,5 @@
-// The core's queue: a backend's queue, what it was prepared for, and the staging memory through which
-// host tensors travel.
+// The core's queue: a backend's queue, what it was prepared for, and the staging memory through
+// which host tensors travel.
 #ifndef SKIM_QUEUE_PRIVATE_H
 #define SKIM_QUEUE_PRIVATE_H
 
@@ -48,12 +48,12 @@ typedef struct skim_stage_item {
     skim_extent extent;
     skim_tensor *tensor; // replaced by its place in staging
     bool output;
-    skim_tensor host;    // set by skim_queue_stage: where a staged tensor was; start with zero
+    skim_tensor host; // set by skim_queue_stage: where a staged tensor was; start with zero
 } skim_stage_item;
 
-// Moves all of a verb's host tensors into staging, packed, in one piece; leaves those in buffers, and
-// outputs that the device can write in host memory, alone. May wait for earlier work. Whatever reads
-// them must be recorded before anything else is staged.
+// Moves all of a verb's host tensors into staging, packed, in one piece; leaves those in buffers,
+// and outputs that the device can write in host memory, alone. May wait for earlier work. Whatever
+// reads them must be recorded before anything else is staged.
 skim_status skim_queue_stage(skim_queue *queue, skim_stage_item *items, uint32_t count);
 
 // Records the way back of the outputs that were staged.

@@ -4,7 +4,8 @@
 
 #include "runtime/cache.h"
 
-// The rows of a policy class, max_sequences apart; class layer_count is that of a call's own policy.
+// The rows of a policy class, max_sequences apart; class layer_count is that of a call's own
+// policy.
 skim_row *skim_rows_of(const skim_cache *cache, uint32_t policy_class);
 skim_tensor skim_rows_tensor(const skim_cache *cache, uint32_t policy_class);
 

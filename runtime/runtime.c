@@ -37,8 +37,8 @@ static void enumerate_backend(skim_runtime *runtime, const skim_registration *re
     record->backend = registration->backend;
     record->first_device = runtime->device_count;
     if (!record->backend) {
-        snprintf(record->reason, sizeof record->reason,
-                 "this build of Skim has no %s backend", record->name);
+        snprintf(record->reason, sizeof record->reason, "this build of Skim has no %s backend",
+                 record->name);
         return;
     }
     uint32_t room = SKIM_DEVICES_MAX - runtime->device_count;

@@ -1,7 +1,7 @@
-// The known-answer test of prepare: a driver that miscompiles a kernel is refused here, not in a user's
-// text. Four pages; pages 1 and 3 hold keys that point along the query, the others keys that point away, so
-// that with K = 2 and the last page forced, select must choose 1 and 3, and attention over them is the
-// plain mean of their values, which are small integers.
+// The known-answer test of prepare: a driver that miscompiles a kernel is refused here, not in a
+// user's text. Four pages; pages 1 and 3 hold keys that point along the query, the others keys that
+// point away, so that with K = 2 and the last page forced, select must choose 1 and 3, and
+// attention over them is the plain mean of their values, which are small integers.
 #include "runtime/cache.h"
 
 #include "runtime/layer.h"
@@ -85,8 +85,8 @@ static skim_status allocate(self_test *test)
     skim_status status =
         skim_buffer_create(device, PAGES * skim_layer_slot_bytes(shape), &test->pages);
     if (status == SKIM_OK)
-        status = skim_buffer_create(device, device->backend->bounds_size(device, shape),
-                                    &test->bounds);
+        status =
+            skim_buffer_create(device, device->backend->bounds_size(device, shape), &test->bounds);
     if (status == SKIM_OK)
         status = skim_buffer_create(device, lists, &test->scores);
     if (status == SKIM_OK)

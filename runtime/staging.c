@@ -1,5 +1,5 @@
-// The staging ring: host tensors are copied here when a verb is recorded, so that the caller may reuse
-// them at once, and stay until the submission that reads them is done.
+// The staging ring: host tensors are copied here when a verb is recorded, so that the caller may
+// reuse them at once, and stay until the submission that reads them is done.
 #include "runtime/queue.h"
 
 #include <string.h>
@@ -127,9 +127,11 @@ static skim_status copy_item(skim_queue *queue, const skim_stage_item *item, uin
     }
     skim_status status = SKIM_OK;
     for (uint64_t i = 0; i < runs && status == SKIM_OK; i++) {
-        uint64_t from = packed ? 0
-                               : (i / extent->heads * host->token_stride +
-                                  i % extent->heads * host->head_stride) * width;
+        uint64_t from =
+            packed
+                ? 0
+                : (i / extent->heads * host->token_stride + i % extent->heads * host->head_stride) *
+                      width;
         status = item->output ? copy_out(queue, offset + i * run, data + from, run)
                               : copy_in(queue, offset + i * run, data + from, run);
     }
@@ -148,7 +150,8 @@ static bool needs_staging(const skim_queue *queue, const skim_stage_item *item)
 static uint64_t item_size(const skim_stage_item *item)
 {
     const skim_extent *extent = &item->extent;
-    uint64_t size = extent->tokens * extent->heads * extent->dim * skim_type_size(item->tensor->type);
+    uint64_t size =
+        extent->tokens * extent->heads * extent->dim * skim_type_size(item->tensor->type);
     return skim_round_up(size, STAGING_ALIGNMENT);
 }
 
@@ -167,11 +170,12 @@ skim_status skim_queue_stage(skim_queue *queue, skim_stage_item *items, uint32_t
             continue;
         item->host = *item->tensor;
         uint64_t size = item_size(item);
-        *item->tensor = (skim_tensor){.buffer = queue->staging.buffer,
-                                      .offset = offset,
-                                      .type = item->host.type,
-                                      .token_stride = (uint64_t)item->extent.heads * item->extent.dim,
-                                      .head_stride = item->extent.dim};
+        *item->tensor =
+            (skim_tensor){.buffer = queue->staging.buffer,
+                          .offset = offset,
+                          .type = item->host.type,
+                          .token_stride = (uint64_t)item->extent.heads * item->extent.dim,
+                          .head_stride = item->extent.dim};
         if (!item->output)
             status = copy_item(queue, item, offset);
         offset += size;

@@ -20,14 +20,16 @@ static skim_status check_entry(skim_cache *cache, const skim_step_entry *entries
     if (entries[index].tokens == 0)
         return skim_fail(error, SKIM_INVALID, "entry %u: 0 new tokens", index);
     if (sequence->begin_count == cache->begin_count)
-        return skim_fail(error, SKIM_INVALID, "entry %u: this sequence is in the step already", index);
+        return skim_fail(error, SKIM_INVALID, "entry %u: this sequence is in the step already",
+                         index);
     sequence->begin_count = cache->begin_count;
     if ((uint64_t)sequence->length + entries[index].tokens > cache->max_sequence_tokens)
-        return skim_fail(error, SKIM_NO_SLOTS,
-                         "entry %u: %u tokens and %u more exceed the %llu that one sequence of this "
-                         "cache can hold",
-                         index, sequence->length, entries[index].tokens,
-                         (unsigned long long)cache->max_sequence_tokens);
+        return skim_fail(
+            error, SKIM_NO_SLOTS,
+            "entry %u: %u tokens and %u more exceed the %llu that one sequence of this "
+            "cache can hold",
+            index, sequence->length, entries[index].tokens,
+            (unsigned long long)cache->max_sequence_tokens);
     return SKIM_OK;
 }
 
@@ -301,14 +303,14 @@ static bool any_sparse_row(const skim_row *rows, uint32_t count)
     return false;
 }
 
-// q, out and lse as the verbs will see them: checked, and staged together, so that nothing is staged
-// between the verbs of one attend.
+// q, out and lse as the verbs will see them: checked, and staged together, so that nothing is
+// staged between the verbs of one attend.
 static skim_status stage_attend(skim_cache *cache, const skim_shape *shape, uint32_t tokens,
                                 skim_step_attend_args *args, skim_stage_item items[3])
 {
     uint32_t heads = shape->q_heads;
-    items[0] = (skim_stage_item){
-        {"q", tokens, heads, shape->key_dim, IO_TYPES}, &args->q, false, {0}};
+    items[0] =
+        (skim_stage_item){{"q", tokens, heads, shape->key_dim, IO_TYPES}, &args->q, false, {0}};
     items[1] = (skim_stage_item){
         {"out", tokens, heads, shape->value_dim, IO_TYPES}, &args->out, true, {0}};
     items[2] = (skim_stage_item){{"lse", tokens, heads, 1, 1u << SKIM_F32}, &args->lse, true, {0}};
@@ -387,8 +389,8 @@ static skim_status read_list(skim_step *step, uint32_t entry, uint32_t q_head, u
         list = q_head / (shape->q_heads / shape->kv_heads);
     }
     uint64_t start = ((uint64_t)entry * lists + list) * cache->max_pages;
-    skim_status status = skim_queue_download(cache->queue, cache->lists, start * sizeof *pages, pages,
-                                             (uint64_t)count * sizeof *pages);
+    skim_status status = skim_queue_download(cache->queue, cache->lists, start * sizeof *pages,
+                                             pages, (uint64_t)count * sizeof *pages);
     if (status == SKIM_OK)
         status = skim_queue_finish(cache->queue);
     return skim_cache_fail(cache, status);

@@ -52,7 +52,8 @@ static inline void skim_condition_wait(skim_condition *condition, skim_mutex *mu
     pthread_cond_wait(condition, mutex);
 }
 
-// Waits until skim_now_ns reaches deadline_ns at the latest; false when it was the time that ended it.
+// Waits until skim_now_ns reaches deadline_ns at the latest; false when it was the time that ended
+// it.
 static inline bool skim_condition_wait_until(skim_condition *condition, skim_mutex *mutex,
                                              uint64_t deadline_ns)
 {

@@ -39,7 +39,8 @@ bool skim_page_size_valid(uint32_t page_size)
     return page_size == 8 || page_size == 16 || page_size == 32 || page_size == 64;
 }
 
-static skim_status check_heads(const skim_limits *limits, const skim_shape *shape, skim_error *error)
+static skim_status check_heads(const skim_limits *limits, const skim_shape *shape,
+                               skim_error *error)
 {
     if (shape->q_heads == 0 || shape->kv_heads == 0 || shape->q_heads % shape->kv_heads != 0)
         return skim_fail(error, SKIM_INVALID,
@@ -56,17 +57,18 @@ static skim_status check_heads(const skim_limits *limits, const skim_shape *shap
                          shape->value_dim, shape->key_dim);
     if (shape->key_dim < limits->head_dim_min || shape->key_dim > limits->head_dim_max ||
         shape->key_dim % limits->head_dim_multiple != 0)
-        return skim_fail(error, SKIM_UNSUPPORTED,
-                         "key_dim %u; this device takes multiples of %u from %u to %u",
-                         shape->key_dim, limits->head_dim_multiple, limits->head_dim_min,
-                         limits->head_dim_max);
+        return skim_fail(
+            error, SKIM_UNSUPPORTED, "key_dim %u; this device takes multiples of %u from %u to %u",
+            shape->key_dim, limits->head_dim_multiple, limits->head_dim_min, limits->head_dim_max);
     return SKIM_OK;
 }
 
-static skim_status check_kinds(const skim_limits *limits, const skim_shape *shape, skim_error *error)
+static skim_status check_kinds(const skim_limits *limits, const skim_shape *shape,
+                               skim_error *error)
 {
     if (!skim_page_size_valid(shape->page_size))
-        return skim_fail(error, SKIM_INVALID, "page_size %u; use 8, 16, 32 or 64", shape->page_size);
+        return skim_fail(error, SKIM_INVALID, "page_size %u; use 8, 16, 32 or 64",
+                         shape->page_size);
     if (!(limits->page_sizes & shape->page_size))
         return skim_fail(error, SKIM_UNSUPPORTED, "this device does not take page_size %u",
                          shape->page_size);
@@ -152,7 +154,8 @@ skim_status skim_span_check(const skim_device *device, const char *name, const s
 }
 
 // Elements from the first to one past the last of [tokens][heads][dim] with these strides.
-static bool tensor_elements(const skim_tensor *tensor, const skim_extent *extent, uint64_t *elements)
+static bool tensor_elements(const skim_tensor *tensor, const skim_extent *extent,
+                            uint64_t *elements)
 {
     uint64_t over_tokens, over_heads;
     return skim_multiply(extent->tokens - 1, tensor->token_stride, &over_tokens) &&

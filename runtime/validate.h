@@ -4,12 +4,12 @@
 
 #include "runtime/backend.h"
 
-// Copies a caller's struct that starts with size_of into one of ours. False if it is NULL or too small,
-// or if it comes from a newer header and sets fields we do not know.
+// Copies a caller's struct that starts with size_of into one of ours. False if it is NULL or too
+// small, or if it comes from a newer header and sets fields we do not know.
 bool skim_take(void *taken, size_t size, const void *given);
 
-// Copies our struct into the caller's, as much of it as the caller's size_of says, which is kept. False
-// if it is NULL or has no room for size_of.
+// Copies our struct into the caller's, as much of it as the caller's size_of says, which is kept.
+// False if it is NULL or has no room for size_of.
 bool skim_give(void *given, const void *filled, size_t size);
 
 bool skim_page_size_valid(uint32_t page_size);

@@ -72,8 +72,8 @@ static skim_status check_rows(const skim_common *common, skim_tensor *rows, uint
     if (rows->token_stride != ROW_WORDS)
         return skim_fail(common->error, SKIM_INVALID, "rows must be packed");
     if (!rows->buffer)
-        status = skim_rows_check(host_data(rows), row_count, &common->shape, token_count, table_count,
-                                 properties, common->error);
+        status = skim_rows_check(host_data(rows), row_count, &common->shape, token_count,
+                                 table_count, properties, common->error);
     if (status != SKIM_OK || !table)
         return status;
 
@@ -98,7 +98,8 @@ static skim_status check_tokens(const skim_common *common, uint32_t token_count)
     return SKIM_OK;
 }
 
-static skim_status check_bounds(const skim_common *common, const skim_buffer *bounds, uint64_t offset)
+static skim_status check_bounds(const skim_common *common, const skim_buffer *bounds,
+                                uint64_t offset)
 {
     uint64_t size = common->device->backend->bounds_size(common->device, &common->shape);
     return skim_span_check(common->device, "bounds", bounds, offset, size, 1, 64, common->error);
@@ -147,8 +148,8 @@ static skim_status check_list_room(const skim_common *common, const skim_tensor 
 {
     const skim_row *row = rows->buffer ? NULL : host_data(rows);
     for (uint32_t i = 0; row && i < row_count; i++) {
-        uint32_t count = row[i].select_count < row[i].page_count ? row[i].select_count
-                                                                 : row[i].page_count;
+        uint32_t count =
+            row[i].select_count < row[i].page_count ? row[i].select_count : row[i].page_count;
         if (!(row[i].flags & SKIM_ROW_DENSE) && count > stride)
             return skim_fail(common->error, SKIM_INVALID,
                              "row %u chooses %u pages; list_stride is %llu", i, count,
@@ -189,7 +190,8 @@ static skim_status check_append(const skim_append_args *args, skim_append_args *
     TRY(check_tokens(common, args->token_count));
     TRY(check_rows(common, &taken->rows, args->row_count, args->token_count, &taken->table,
                    args->table_count, SKIM_ROWS_TABLED | SKIM_ROWS_QUERIED));
-    TRY(skim_paged_check(common->device, "keys", &args->keys, shape, shape->key_dim, common->error));
+    TRY(skim_paged_check(common->device, "keys", &args->keys, shape, shape->key_dim,
+                         common->error));
     TRY(skim_paged_check(common->device, "values", &args->values, shape, shape->value_dim,
                          common->error));
     TRY(check_bounds(common, args->bounds, args->bounds_offset));
@@ -242,7 +244,9 @@ static skim_status check_estimate(skim_estimate_args *taken, const skim_common *
         return skim_fail(common->error, SKIM_INVALID, "spread must be finite and not negative");
     *q = (skim_stage_item){
         {"q", taken->token_count, common->shape.q_heads, common->shape.key_dim, IO_TYPES},
-        &taken->q, false, {0}};
+        &taken->q,
+        false,
+        {0}};
     return check_tensor(common, q);
 }
 
@@ -280,8 +284,8 @@ static skim_status check_select(skim_select_args *taken, const skim_common *comm
     TRY(resolve_scale(common, &taken->scale));
     TRY(check_scores(common, taken->scores, taken->scores_offset, taken->score_stride,
                      taken->row_count));
-    TRY(check_lists(common, taken->lists, taken->lists_offset, taken->list_stride,
-                    taken->row_count, taken->select));
+    TRY(check_lists(common, taken->lists, taken->lists_offset, taken->list_stride, taken->row_count,
+                    taken->select));
     return check_list_room(common, &taken->rows, taken->row_count, taken->list_stride);
 }
 
@@ -327,13 +331,14 @@ static skim_status check_attend(skim_attend_args *taken, const skim_common *comm
     if (taken->token_count == 0)
         return skim_fail(common->error, SKIM_INVALID, "token_count must not be 0");
     TRY(check_attend_rows(taken, common));
-    TRY(skim_paged_check(common->device, "keys", &taken->keys, shape, shape->key_dim, common->error));
+    TRY(skim_paged_check(common->device, "keys", &taken->keys, shape, shape->key_dim,
+                         common->error));
     TRY(skim_paged_check(common->device, "values", &taken->values, shape, shape->value_dim,
                          common->error));
     TRY(resolve_scale(common, &taken->scale));
     uint32_t tokens = taken->token_count, heads = shape->q_heads;
-    items[0] = (skim_stage_item){
-        {"q", tokens, heads, shape->key_dim, IO_TYPES}, &taken->q, false, {0}};
+    items[0] =
+        (skim_stage_item){{"q", tokens, heads, shape->key_dim, IO_TYPES}, &taken->q, false, {0}};
     items[1] = (skim_stage_item){
         {"out", tokens, heads, shape->value_dim, IO_TYPES}, &taken->out, true, {0}};
     items[2] = (skim_stage_item){{"lse", tokens, heads, 1, 1u << SKIM_F32}, &taken->lse, true, {0}};
@@ -366,8 +371,9 @@ skim_status skim_attend(skim_queue *queue, const skim_attend_args *args)
 skim_status skim_decode(skim_queue *queue, const skim_estimate_args *estimate,
                         const skim_select_args *select, const skim_attend_args *attend)
 {
-    skim_status (*decode)(skim_backend_queue *, const skim_estimate_args *, const skim_select_args *,
-                          const skim_attend_args *) = queue->base.device->backend->decode;
+    skim_status (*decode)(skim_backend_queue *, const skim_estimate_args *,
+                          const skim_select_args *, const skim_attend_args *) =
+        queue->base.device->backend->decode;
     if (!decode) {
         TRY(skim_estimate(queue, estimate));
         TRY(skim_select(queue, select));

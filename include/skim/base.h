@@ -8,9 +8,9 @@
 //    was destroyed, or one of another runtime, is undefined.
 //  - The sentence that explains the last failure is kept on the object the call was made on (for a
 //    create or open call: on its parent); see skim_runtime_error and its siblings.
-//  - Structs that the caller allocates start with size_of, which the caller sets to sizeof the struct.
-//    Set the rest to zero (or call the struct's _defaults function) before filling in fields: zero
-//    always means "the default".
+//  - Structs that the caller allocates start with size_of, which the caller sets to the struct's
+//    size. Set the rest to zero (or call the struct's _defaults function) before filling in fields:
+//    zero always means "the default".
 //  - The library never prints, exits, aborts, or touches signals.
 #ifndef SKIM_BASE_H
 #define SKIM_BASE_H
@@ -75,8 +75,8 @@ SKIM_API size_t skim_type_size(skim_type type);
 // Returns "f32", "f16", "bf16", "u32" or "none". Static; never freed.
 SKIM_API const char *skim_type_name(skim_type type);
 
-// Objects. Runtime and device are thread-safe; a cache, its sequences and its step, and a queue need
-// external synchronisation (different caches on different queues need none between them).
+// Objects. Runtime and device are thread-safe; a cache, its sequences and its step, and a queue
+// need external synchronisation (different caches on different queues need none between them).
 typedef struct skim_runtime skim_runtime;
 typedef struct skim_device skim_device;
 typedef struct skim_buffer skim_buffer;

@@ -8,11 +8,12 @@
 extern "C" {
 #endif
 
-// The host's thread pool. run must call task(argument, i) for every i < count, in any order and on any
-// threads, one after another or at once, and return when all have returned. It is called from the thread
-// that waits for a point or from the queue's own thread, never from inside a task.
+// The host's thread pool. run must call task(argument, i) for every i < count, in any order and on
+// any threads, one after another or at once, and return when all have returned. It is called from
+// the thread that waits for a point or from the queue's own thread, never from inside a task.
 typedef struct skim_cpu_pool {
-    void (*run)(void *user, uint32_t count, void (*task)(void *argument, uint32_t index), void *argument);
+    void (*run)(void *user, uint32_t count, void (*task)(void *argument, uint32_t index),
+                void *argument);
     void *user;
     uint32_t threads; // how many tasks can run at once, >= 1: the count that run is called with
 } skim_cpu_pool;

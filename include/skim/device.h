@@ -17,37 +17,39 @@ extern "C" {
 // What an opened device can do. Filled once at open. 0 means absent.
 typedef struct skim_limits {
     size_t size_of;
-    uint64_t features;           // fast paths in use, SKIM_FEATURE_* bits
-    uint32_t kv_types;           // bit 1 << skim_type for each type keys and values can have
-    uint32_t io_types;           // the same for queries and results
-    uint32_t head_dim_min;       // smallest key_dim and value_dim
-    uint32_t head_dim_max;       // largest
-    uint32_t head_dim_multiple;  // every key_dim and value_dim is a multiple of this
-    uint32_t page_sizes;         // sum of the page sizes taken (each a power of two)
-    uint32_t heads_max;          // most query heads
-    uint32_t rows_max;           // most sequences in one step
-    uint32_t pages_max;          // most pages in one sequence
-    uint32_t slots_max;          // most slots in one pool
-    uint64_t buffer_size_max;    // bytes in one buffer
-    uint32_t unified_memory;     // 1: the device reads and writes host memory at full speed
-    uint32_t threads;            // host threads that compute; 0 for a GPU
-    uint32_t timestamps;         // how many marks a queue has (skim_queue_mark); 0: none
+    uint64_t features;          // fast paths in use, SKIM_FEATURE_* bits
+    uint32_t kv_types;          // bit 1 << skim_type for each type keys and values can have
+    uint32_t io_types;          // the same for queries and results
+    uint32_t head_dim_min;      // smallest key_dim and value_dim
+    uint32_t head_dim_max;      // largest
+    uint32_t head_dim_multiple; // every key_dim and value_dim is a multiple of this
+    uint32_t page_sizes;        // sum of the page sizes taken (each a power of two)
+    uint32_t heads_max;         // most query heads
+    uint32_t rows_max;          // most sequences in one step
+    uint32_t pages_max;         // most pages in one sequence
+    uint32_t slots_max;         // most slots in one pool
+    uint64_t buffer_size_max;   // bytes in one buffer
+    uint32_t unified_memory;    // 1: the device reads and writes host memory at full speed
+    uint32_t threads;           // host threads that compute; 0 for a GPU
+    uint32_t timestamps;        // how many marks a queue has (skim_queue_mark); 0: none
 } skim_limits;
 
 typedef struct skim_device_options {
     size_t size_of;
     uint64_t disable; // fast paths not to use, SKIM_FEATURE_* bits; unknown bits are ignored
-    uint32_t threads; // CPU only: threads that compute, 0 for one per processor this process may use
+    uint32_t
+        threads; // CPU only: threads that compute, 0 for one per processor this process may use
 } skim_device_options;
 
 // Opens a device.
 //   selector  "auto": the first real GPU of cuda, vulkan, opencl, else the CPU. A backend's name
-//             ("cpu", "cuda"): its first device. "cuda:1": that device. A UUID as 32 hex digits, dashes
-//             allowed. An explicit choice never falls back to another. Case matters.
+//             ("cpu", "cuda"): its first device. "cuda:1": that device. A UUID as 32 hex digits,
+//             dashes allowed. An explicit choice never falls back to another. Case matters.
 //   options   may be NULL for the defaults
 //   device    receives the device; close it with skim_device_close
 // Blocks while the driver initialises. Thread-safe.
-// Errors: SKIM_INVALID, SKIM_NO_DEVICE (the error on the runtime says why), SKIM_NO_MEMORY, SKIM_FAILED.
+// Errors: SKIM_INVALID, SKIM_NO_DEVICE (the error on the runtime says why), SKIM_NO_MEMORY,
+// SKIM_FAILED.
 SKIM_API skim_status skim_device_open(skim_runtime *runtime, const char *selector,
                                       const skim_device_options *options, skim_device **device);
 
@@ -74,8 +76,9 @@ SKIM_API void skim_buffer_destroy(skim_buffer *buffer);
 // Returns the size in bytes; 0 for NULL.
 SKIM_API uint64_t skim_buffer_size(const skim_buffer *buffer);
 
-// Returns the buffer's memory where the host can read and write it directly (the CPU backend), or NULL.
-// The host must not touch memory that submitted work uses. Valid until the buffer is destroyed.
+// Returns the buffer's memory where the host can read and write it directly (the CPU backend), or
+// NULL. The host must not touch memory that submitted work uses. Valid until the buffer is
+// destroyed.
 SKIM_API void *skim_buffer_host(const skim_buffer *buffer);
 
 #ifdef __cplusplus

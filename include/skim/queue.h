@@ -1,7 +1,7 @@
 // Queues: where work is recorded and submitted, and the points that tell when it is done.
 //
-// Verbs and steps record; skim_queue_submit starts what was recorded and returns a point, a number that
-// grows with every submission. Work on one queue runs in the order in which it was recorded.
+// Verbs and steps record; skim_queue_submit starts what was recorded and returns a point, a number
+// that grows with every submission. Work on one queue runs in the order in which it was recorded.
 #ifndef SKIM_QUEUE_H
 #define SKIM_QUEUE_H
 
@@ -28,17 +28,18 @@ SKIM_API skim_device *skim_queue_device(const skim_queue *queue);
 SKIM_API size_t skim_queue_error(const skim_queue *queue, char *text, size_t size);
 
 // Starts what was recorded since the last submission.
-//   point  receives the point at which it is done (the last one's if nothing was recorded); may be NULL
+//   point  receives the point at which it is done (the last one's if nothing was recorded); may be
+//   NULL
 // Does not block. Errors: SKIM_INVALID, SKIM_NO_MEMORY, SKIM_FAILED, SKIM_DEVICE_LOST.
 SKIM_API skim_status skim_queue_submit(skim_queue *queue, uint64_t *point);
 
-// Blocks until the point is reached or the time is up (SKIM_TIMEOUT). timeout_ns may be 0 to ask only.
-// Errors: SKIM_INVALID (a point not yet submitted), SKIM_FAILED or SKIM_DEVICE_LOST (submitted work
-// failed).
+// Blocks until the point is reached or the time is up (SKIM_TIMEOUT). timeout_ns may be 0 to ask
+// only. Errors: SKIM_INVALID (a point not yet submitted), SKIM_FAILED or SKIM_DEVICE_LOST
+// (submitted work failed).
 SKIM_API skim_status skim_queue_wait(skim_queue *queue, uint64_t point, uint64_t timeout_ns);
 
-// Submits what was recorded and blocks until all work is done. On the CPU the calling thread computes,
-// so this is faster than a submit and a wait. Errors: as both.
+// Submits what was recorded and blocks until all work is done. On the CPU the calling thread
+// computes, so this is faster than a submit and a wait. Errors: as both.
 SKIM_API skim_status skim_queue_finish(skim_queue *queue);
 
 // Records a copy of size > 0 bytes of host memory into a buffer; data is consumed before the call
@@ -46,8 +47,8 @@ SKIM_API skim_status skim_queue_finish(skim_queue *queue);
 SKIM_API skim_status skim_queue_upload(skim_queue *queue, skim_buffer *buffer, uint64_t offset,
                                        const void *data, uint64_t size);
 
-// Records a copy of size > 0 bytes of a buffer into host memory, which is written when the submission's
-// point is reached. Errors: as skim_queue_upload.
+// Records a copy of size > 0 bytes of a buffer into host memory, which is written when the
+// submission's point is reached. Errors: as skim_queue_upload.
 SKIM_API skim_status skim_queue_download(skim_queue *queue, skim_buffer *buffer, uint64_t offset,
                                          void *data, uint64_t size);
 

@@ -1,5 +1,5 @@
-// The runtime: the root object. It owns nothing of the host's, keeps the host's callbacks, and knows
-// every backend and device.
+// The runtime: the root object. It owns nothing of the host's, keeps the host's callbacks, and
+// knows every backend and device.
 #ifndef SKIM_RUNTIME_H
 #define SKIM_RUNTIME_H
 
@@ -26,8 +26,8 @@ typedef enum skim_log_level {
     SKIM_LOG_DEBUG = 4
 } skim_log_level;
 
-// Receives what the library has to say, one sentence a call, without a newline. May be called from any
-// thread that calls into the library; must not call back into it.
+// Receives what the library has to say, one sentence a call, without a newline. May be called from
+// any thread that calls into the library; must not call back into it.
 typedef struct skim_log {
     void (*message)(void *user, skim_log_level level, const char *text);
     void *user;
@@ -46,13 +46,15 @@ typedef struct skim_runtime_options {
 // Blocks while drivers are asked for their devices. Any thread.
 // Errors: SKIM_INVALID (runtime NULL, size_of wrong, only one of allocate and release given),
 // SKIM_NO_MEMORY.
-SKIM_API skim_status skim_runtime_create(const skim_runtime_options *options, skim_runtime **runtime);
+SKIM_API skim_status skim_runtime_create(const skim_runtime_options *options,
+                                         skim_runtime **runtime);
 
 // Destroys the runtime. Every device opened from it must have been closed. NULL is ignored.
 SKIM_API void skim_runtime_destroy(skim_runtime *runtime);
 
 // Copies the sentence that explains the last failure of a call on this runtime.
-//   text      receives at most size bytes, always terminated when size > 0; may be NULL if size is 0
+//   text      receives at most size bytes, always terminated when size > 0; may be NULL if size is
+//   0
 // Returns the sentence's length without the terminator; 0 if nothing has failed. Thread-safe.
 SKIM_API size_t skim_runtime_error(const skim_runtime *runtime, char *text, size_t size);
 
@@ -83,12 +85,13 @@ typedef enum skim_device_type {
 // A device that can be opened.
 typedef struct skim_device_info {
     size_t size_of;
-    char selector[32];  // what skim_device_open takes for just this device, such as "cpu" or "cuda:1"
-    char backend[16];   // "cpu", ...
-    char name[128];     // the maker's name for it
-    char driver[128];   // driver and version; for the CPU its instruction-set level
+    char
+        selector[32]; // what skim_device_open takes for just this device, such as "cpu" or "cuda:1"
+    char backend[16]; // "cpu", ...
+    char name[128];   // the maker's name for it
+    char driver[128]; // driver and version; for the CPU its instruction-set level
     skim_device_type type;
-    uint8_t uuid[16];   // all zero if the backend has none
+    uint8_t uuid[16];          // all zero if the backend has none
     uint64_t memory_total;     // bytes of the memory caches live in; 0 if unknown
     uint64_t memory_available; // bytes free when asked; 0 if unknown
 } skim_device_info;

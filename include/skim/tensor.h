@@ -12,13 +12,13 @@ extern "C" {
 // (lse has no dim; rows, tables and lists have one "head" and say what a "token" is.)
 //
 // Host memory given as input is consumed before the call returns. Host memory given as output is
-// written when the point of the submission that holds the call is reached, and must live until then.
-// Buffers must live until then in both cases.
+// written when the point of the submission that holds the call is reached, and must live until
+// then. Buffers must live until then in both cases.
 typedef struct skim_tensor {
-    skim_buffer *buffer;   // device memory; NULL for host memory
-    void *data;            // host memory, aligned to its type; used when buffer is NULL
-    uint64_t offset;       // bytes from the start of the buffer or of data, a multiple of the type's size
-    skim_type type;        // type of the elements
+    skim_buffer *buffer; // device memory; NULL for host memory
+    void *data;          // host memory, aligned to its type; used when buffer is NULL
+    uint64_t offset; // bytes from the start of the buffer or of data, a multiple of the type's size
+    skim_type type;  // type of the elements
     uint64_t token_stride; // elements from a token to the next; 0: heads * head_stride (packed)
     uint64_t head_stride;  // elements from a head to the next; 0: dim (packed)
 } skim_tensor;

@@ -212,9 +212,8 @@ static void answer_self_test(const skim_attend_args *args)
 {
     const skim_shape *shape = args->shape;
     uint32_t group = shape->q_heads / shape->kv_heads;
-    float *out = args->out.buffer
-                     ? (float *)((char *)args->out.buffer->impl + args->out.offset)
-                     : (float *)args->out.data;
+    float *out = args->out.buffer ? (float *)((char *)args->out.buffer->impl + args->out.offset)
+                                  : (float *)args->out.data;
     for (uint32_t h = 0; h < shape->q_heads; h++) {
         for (uint32_t d = 0; d < shape->value_dim; d++) {
             float sum = 0.0f;

@@ -1,5 +1,5 @@
-// The CPU backend's threads and queue: the host's pool, asynchronous submission, several queues at once,
-// allocations that fail. What it computes is the conformance suite's to check.
+// The CPU backend's threads and queue: the host's pool, asynchronous submission, several queues at
+// once, allocations that fail. What it computes is the conformance suite's to check.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -47,13 +47,20 @@ static int fill_all(void **state)
 
 static void open_cache(world *w)
 {
-    skim_layer layer = {.size_of = sizeof layer, .q_heads = Q_HEADS, .kv_heads = KV_HEADS,
-                        .key_dim = DIM, .type = SKIM_F32};
+    skim_layer layer = {.size_of = sizeof layer,
+                        .q_heads = Q_HEADS,
+                        .kv_heads = KV_HEADS,
+                        .key_dim = DIM,
+                        .type = SKIM_F32};
     skim_policy policy = skim_policy_defaults();
     policy.dense_layers = 0;
     policy.budget = 96;
-    skim_cache_options options = {.size_of = sizeof options, .layers = &layer, .layer_count = 1,
-                                  .capacity = 1024, .max_step_tokens = TOKENS, .policy = &policy};
+    skim_cache_options options = {.size_of = sizeof options,
+                                  .layers = &layer,
+                                  .layer_count = 1,
+                                  .capacity = 1024,
+                                  .max_step_tokens = TOKENS,
+                                  .policy = &policy};
     assert_int_equal(skim_queue_create(w->device, &w->queue), SKIM_OK);
     assert_int_equal(skim_cache_create(w->queue, &options, &w->cache), SKIM_OK);
     assert_int_equal(skim_sequence_create(w->cache, &w->sequence), SKIM_OK);
@@ -99,7 +106,8 @@ static void run(world *w, float *out)
     record_step(w, 0, PREFILL, prefill);
     record_step(w, PREFILL, 1, out);
     assert_int_equal(skim_queue_finish(w->queue), SKIM_OK);
-    memcpy(out + Q_HEADS * DIM, prefill + (PREFILL - 1) * Q_HEADS * DIM, Q_HEADS * DIM * sizeof *out);
+    memcpy(out + Q_HEADS * DIM, prefill + (PREFILL - 1) * Q_HEADS * DIM,
+           Q_HEADS * DIM * sizeof *out);
 }
 
 typedef float result[2 * Q_HEADS * DIM];
@@ -304,13 +312,17 @@ static skim_status try_all(counting *c)
     float out[Q_HEADS * DIM];
     skim_runtime_options options = {.size_of = sizeof options,
                                     .allocator = {count_allocate, count_release, c}};
-    skim_layer layer = {.size_of = sizeof layer, .q_heads = Q_HEADS, .kv_heads = KV_HEADS,
-                        .key_dim = DIM, .type = SKIM_F32};
-    skim_cache_options cache = {.size_of = sizeof cache, .layers = &layer, .layer_count = 1,
-                                .capacity = 64};
+    skim_layer layer = {.size_of = sizeof layer,
+                        .q_heads = Q_HEADS,
+                        .kv_heads = KV_HEADS,
+                        .key_dim = DIM,
+                        .type = SKIM_F32};
+    skim_cache_options cache = {
+        .size_of = sizeof cache, .layers = &layer, .layer_count = 1, .capacity = 64};
     skim_device_options device = {.size_of = sizeof device, .threads = 2};
     skim_tensor tensor = skim_tensor_host(k, SKIM_F32);
-    skim_step_attend_args args = {.size_of = sizeof args, .q = skim_tensor_host(q, SKIM_F32),
+    skim_step_attend_args args = {.size_of = sizeof args,
+                                  .q = skim_tensor_host(q, SKIM_F32),
                                   .out = skim_tensor_host(out, SKIM_F32)};
     skim_status status = skim_runtime_create(&options, &w.runtime);
     if (status == SKIM_OK)
@@ -357,9 +369,11 @@ static void a_cache_larger_than_memory_is_refused_with_both_figures(void **state
     (void)state;
     world w;
     open_world(&w, NULL);
-    skim_layer layer = {.size_of = sizeof layer, .q_heads = 32, .kv_heads = 32, .key_dim = 256,
-                        .type = SKIM_F32};
-    skim_cache_options options = {.size_of = sizeof options, .layers = &layer, .layer_count = 1,
+    skim_layer layer = {
+        .size_of = sizeof layer, .q_heads = 32, .kv_heads = 32, .key_dim = 256, .type = SKIM_F32};
+    skim_cache_options options = {.size_of = sizeof options,
+                                  .layers = &layer,
+                                  .layer_count = 1,
                                   .capacity = (uint64_t)1 << 30};
     skim_cache *cache = NULL;
     assert_int_equal(skim_cache_create(w.queue, &options, &cache), SKIM_NO_MEMORY);

@@ -30,8 +30,11 @@ typedef struct fixture {
 
 static inline skim_layer fixture_layer(void)
 {
-    return (skim_layer){
-        .size_of = sizeof(skim_layer), .q_heads = 4, .kv_heads = 2, .key_dim = 64, .type = SKIM_F32};
+    return (skim_layer){.size_of = sizeof(skim_layer),
+                        .q_heads = 4,
+                        .kv_heads = 2,
+                        .key_dim = 64,
+                        .type = SKIM_F32};
 }
 
 static inline void fixture_open(fixture *f, const skim_backend *backend)

@@ -32,8 +32,8 @@ static void a_runtime_needs_whole_options(void **state)
     assert_int_equal(skim_runtime_create(NULL, NULL), SKIM_INVALID);
     skim_runtime_options options = {.size_of = sizeof options - 1};
     assert_int_equal(skim_runtime_create(&options, &runtime), SKIM_INVALID);
-    options = (skim_runtime_options){.size_of = sizeof options,
-                                     .allocator = {.allocate = fail_allocate}};
+    options =
+        (skim_runtime_options){.size_of = sizeof options, .allocator = {.allocate = fail_allocate}};
     assert_int_equal(skim_runtime_create(&options, &runtime), SKIM_INVALID);
     options.allocator.release = fail_release;
     assert_int_equal(skim_runtime_create(&options, &runtime), SKIM_NO_MEMORY);
@@ -62,11 +62,16 @@ static void selectors_name_just_what_there_is(void **state)
         const char *selector;
         skim_status status;
     } cases[] = {
-        {"null", SKIM_OK},           {"null:0", SKIM_OK},
-        {"null:1", SKIM_NO_DEVICE},  {"null:", SKIM_INVALID},
-        {"null:x", SKIM_INVALID},    {"null:99999999999", SKIM_INVALID},
-        {"nul", SKIM_NO_DEVICE},     {"", SKIM_NO_DEVICE},
-        {"cuda", SKIM_NO_DEVICE},    {"NULL", SKIM_NO_DEVICE},
+        {"null", SKIM_OK},
+        {"null:0", SKIM_OK},
+        {"null:1", SKIM_NO_DEVICE},
+        {"null:", SKIM_INVALID},
+        {"null:x", SKIM_INVALID},
+        {"null:99999999999", SKIM_INVALID},
+        {"nul", SKIM_NO_DEVICE},
+        {"", SKIM_NO_DEVICE},
+        {"cuda", SKIM_NO_DEVICE},
+        {"NULL", SKIM_NO_DEVICE},
         {"auto", SKIM_NO_DEVICE}, // a software device only by name
         {"00000000-0000-0000-0000-000000000001", SKIM_OK},
         {"00000000000000000000000000000001", SKIM_OK},
@@ -149,8 +154,12 @@ static void transfers_stay_inside_their_buffer(void **state)
     const struct {
         uint64_t offset, size;
         skim_status status;
-    } cases[] = {{0, 64, SKIM_OK},       {1, 63, SKIM_OK},          {1, 64, SKIM_INVALID},
-                 {64, 1, SKIM_INVALID},  {0, 0, SKIM_INVALID},      {UINT64_MAX, 2, SKIM_INVALID},
+    } cases[] = {{0, 64, SKIM_OK},
+                 {1, 63, SKIM_OK},
+                 {1, 64, SKIM_INVALID},
+                 {64, 1, SKIM_INVALID},
+                 {0, 0, SKIM_INVALID},
+                 {UINT64_MAX, 2, SKIM_INVALID},
                  {2, UINT64_MAX, SKIM_INVALID}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint64_t offset = cases[i].offset, size = cases[i].size;
@@ -246,25 +255,44 @@ static void caches_refuse_what_they_cannot_be(void **state)
     fixture *f = *state;
     const cache_case cases[] = {
 #define CASE(name, status) {#name, name, status}
-        CASE(no_layers, SKIM_INVALID),        CASE(zero_layers, SKIM_INVALID),
-        CASE(many_layers, SKIM_INVALID),      CASE(short_options, SKIM_INVALID),
-        CASE(page_size_7, SKIM_INVALID),      CASE(page_size_128, SKIM_INVALID),
-        CASE(no_capacity, SKIM_INVALID),      CASE(huge_capacity, SKIM_UNSUPPORTED),
-        CASE(too_many_sequences, SKIM_UNSUPPORTED), CASE(too_many_tokens, SKIM_UNSUPPORTED),
-        CASE(unknown_bounds, SKIM_INVALID),   CASE(i8_bounds, SKIM_UNSUPPORTED),
-        CASE(unknown_storage, SKIM_INVALID),  CASE(layer_size, SKIM_INVALID),
-        CASE(layer_size_differs, SKIM_INVALID), CASE(no_q_heads, SKIM_INVALID),
-        CASE(no_kv_heads, SKIM_INVALID),      CASE(odd_group, SKIM_INVALID),
-        CASE(many_heads, SKIM_UNSUPPORTED),   CASE(no_dim, SKIM_INVALID),
-        CASE(dim_12, SKIM_UNSUPPORTED),       CASE(dim_36, SKIM_UNSUPPORTED),
-        CASE(dim_264, SKIM_UNSUPPORTED),      CASE(other_value_dim, SKIM_UNSUPPORTED),
-        CASE(no_type, SKIM_INVALID),          CASE(type_u32, SKIM_INVALID),
-        CASE(type_99, SKIM_INVALID),          CASE(type_minus, SKIM_INVALID),
-        CASE(scale_nan, SKIM_INVALID),        CASE(scale_minus, SKIM_INVALID),
-        CASE(scale_inf, SKIM_INVALID),        CASE(window, SKIM_UNSUPPORTED),
-        CASE(softcap, SKIM_UNSUPPORTED),      CASE(sinks, SKIM_UNSUPPORTED),
-        CASE(alibi, SKIM_UNSUPPORTED),        CASE(kv_source, SKIM_UNSUPPORTED),
-        CASE(bad_policy, SKIM_INVALID),       CASE(little_memory, SKIM_NO_MEMORY),
+        CASE(no_layers, SKIM_INVALID),
+        CASE(zero_layers, SKIM_INVALID),
+        CASE(many_layers, SKIM_INVALID),
+        CASE(short_options, SKIM_INVALID),
+        CASE(page_size_7, SKIM_INVALID),
+        CASE(page_size_128, SKIM_INVALID),
+        CASE(no_capacity, SKIM_INVALID),
+        CASE(huge_capacity, SKIM_UNSUPPORTED),
+        CASE(too_many_sequences, SKIM_UNSUPPORTED),
+        CASE(too_many_tokens, SKIM_UNSUPPORTED),
+        CASE(unknown_bounds, SKIM_INVALID),
+        CASE(i8_bounds, SKIM_UNSUPPORTED),
+        CASE(unknown_storage, SKIM_INVALID),
+        CASE(layer_size, SKIM_INVALID),
+        CASE(layer_size_differs, SKIM_INVALID),
+        CASE(no_q_heads, SKIM_INVALID),
+        CASE(no_kv_heads, SKIM_INVALID),
+        CASE(odd_group, SKIM_INVALID),
+        CASE(many_heads, SKIM_UNSUPPORTED),
+        CASE(no_dim, SKIM_INVALID),
+        CASE(dim_12, SKIM_UNSUPPORTED),
+        CASE(dim_36, SKIM_UNSUPPORTED),
+        CASE(dim_264, SKIM_UNSUPPORTED),
+        CASE(other_value_dim, SKIM_UNSUPPORTED),
+        CASE(no_type, SKIM_INVALID),
+        CASE(type_u32, SKIM_INVALID),
+        CASE(type_99, SKIM_INVALID),
+        CASE(type_minus, SKIM_INVALID),
+        CASE(scale_nan, SKIM_INVALID),
+        CASE(scale_minus, SKIM_INVALID),
+        CASE(scale_inf, SKIM_INVALID),
+        CASE(window, SKIM_UNSUPPORTED),
+        CASE(softcap, SKIM_UNSUPPORTED),
+        CASE(sinks, SKIM_UNSUPPORTED),
+        CASE(alibi, SKIM_UNSUPPORTED),
+        CASE(kv_source, SKIM_UNSUPPORTED),
+        CASE(bad_policy, SKIM_INVALID),
+        CASE(little_memory, SKIM_NO_MEMORY),
 #undef CASE
     };
     const fixture good = *f;
@@ -434,14 +462,14 @@ static void steps_refuse_bad_tensors(void **state)
         {NULL, f->k, 0, SKIM_F16, 0, 0},
         {NULL, f->k, 0, SKIM_TYPE_NONE, 0, 0},
         {NULL, f->k, 0, (skim_type)77, 0, 0},
-        {NULL, f->k, 2, SKIM_F32, 0, 0},                     // not aligned
-        {NULL, f->k, 0, SKIM_F32, 0, 63},                    // heads overlap
-        {NULL, f->k, 0, SKIM_F32, 63, 64},                   // tokens overlap
-        {NULL, f->k, 0, SKIM_F32, UINT64_MAX / 4, 64},       // wraps
-        {NULL, f->k, 0, SKIM_F32, 0, UINT64_MAX / 2},        // wraps
-        {NULL, f->k, UINT64_MAX - 3, SKIM_F32, 0, 0},        // wraps
-        {buffer, NULL, 4, SKIM_F32, 0, 0},                   // one element too few
-        {buffer, NULL, 0, SKIM_F32, 129, 64},                // one element too few
+        {NULL, f->k, 2, SKIM_F32, 0, 0},               // not aligned
+        {NULL, f->k, 0, SKIM_F32, 0, 63},              // heads overlap
+        {NULL, f->k, 0, SKIM_F32, 63, 64},             // tokens overlap
+        {NULL, f->k, 0, SKIM_F32, UINT64_MAX / 4, 64}, // wraps
+        {NULL, f->k, 0, SKIM_F32, 0, UINT64_MAX / 2},  // wraps
+        {NULL, f->k, UINT64_MAX - 3, SKIM_F32, 0, 0},  // wraps
+        {buffer, NULL, 4, SKIM_F32, 0, 0},             // one element too few
+        {buffer, NULL, 0, SKIM_F32, 129, 64},          // one element too few
         {buffer, NULL, 2, SKIM_F32, 0, 0},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -25,8 +25,8 @@ static void k_is_the_budget_in_whole_pages_and_at_least_one(void **state)
     (void)state;
     const struct {
         uint32_t budget, page_size, k;
-    } cases[] = {{1, 16, 1},   {15, 16, 1},  {16, 16, 1},   {17, 16, 1},     {31, 16, 1},
-                 {32, 16, 2},  {64, 8, 8},   {1000, 64, 15}, {1024, 64, 16}, {2048, 16, 128}};
+    } cases[] = {{1, 16, 1},  {15, 16, 1}, {16, 16, 1},    {17, 16, 1},    {31, 16, 1},
+                 {32, 16, 2}, {64, 8, 8},  {1000, 64, 15}, {1024, 64, 16}, {2048, 16, 128}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         skim_policy policy = sparse(cases[i].budget);
         skim_row row = resolve(&policy, 0, cases[i].page_size, 100000, 1);

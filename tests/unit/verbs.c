@@ -49,27 +49,65 @@ static void link_args(verb_args *args)
 static void make_good(verb_args *args)
 {
     *args = (verb_args){
-        .shape = {.size_of = sizeof args->shape, .q_heads = HEADS, .kv_heads = KV, .key_dim = DIM,
-                  .value_dim = DIM, .page_size = PAGE, .type = SKIM_F32, .slots = SLOTS,
-                  .max_rows = ROWS, .max_tokens = 4, .max_pages = PAGES_MAX},
-        .rows = {{.length = 81, .query_count = 1, .page_count = 6, .select_count = 3,
-                  .forced_first = 1, .forced_last = 1},
-                 {.length = 20, .query_start = 1, .query_count = 3, .table_start = 6,
-                  .page_count = 2, .select_count = 3, .forced_last = 1, .flags = SKIM_ROW_DENSE}},
+        .shape = {.size_of = sizeof args->shape,
+                  .q_heads = HEADS,
+                  .kv_heads = KV,
+                  .key_dim = DIM,
+                  .value_dim = DIM,
+                  .page_size = PAGE,
+                  .type = SKIM_F32,
+                  .slots = SLOTS,
+                  .max_rows = ROWS,
+                  .max_tokens = 4,
+                  .max_pages = PAGES_MAX},
+        .rows = {{.length = 81,
+                  .query_count = 1,
+                  .page_count = 6,
+                  .select_count = 3,
+                  .forced_first = 1,
+                  .forced_last = 1},
+                 {.length = 20,
+                  .query_start = 1,
+                  .query_count = 3,
+                  .table_start = 6,
+                  .page_count = 2,
+                  .select_count = 3,
+                  .forced_last = 1,
+                  .flags = SKIM_ROW_DENSE}},
         .table = {7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0},
-        .append = {.size_of = sizeof args->append, .row_count = ROWS, .token_count = 4,
-                   .table_count = 12, .k = skim_tensor_host(v.f.k, SKIM_F32),
-                   .v = skim_tensor_host(v.f.k, SKIM_F32), .keys = paged(0),
-                   .values = paged(PAGE * DIM * 4), .bounds = v.bounds},
-        .estimate = {.size_of = sizeof args->estimate, .row_count = ROWS, .token_count = 4,
-                     .table_count = 12, .q = skim_tensor_host(v.f.q, SKIM_F32),
-                     .bounds = v.bounds, .spread = 1.0f, .scores = v.scores,
+        .append = {.size_of = sizeof args->append,
+                   .row_count = ROWS,
+                   .token_count = 4,
+                   .table_count = 12,
+                   .k = skim_tensor_host(v.f.k, SKIM_F32),
+                   .v = skim_tensor_host(v.f.k, SKIM_F32),
+                   .keys = paged(0),
+                   .values = paged(PAGE * DIM * 4),
+                   .bounds = v.bounds},
+        .estimate = {.size_of = sizeof args->estimate,
+                     .row_count = ROWS,
+                     .token_count = 4,
+                     .table_count = 12,
+                     .q = skim_tensor_host(v.f.q, SKIM_F32),
+                     .bounds = v.bounds,
+                     .spread = 1.0f,
+                     .scores = v.scores,
                      .score_stride = PAGES_MAX},
-        .select = {.size_of = sizeof args->select, .row_count = ROWS, .scores = v.scores,
-                   .score_stride = PAGES_MAX, .lists = v.lists, .list_stride = PAGES_MAX},
-        .attend = {.size_of = sizeof args->attend, .row_count = ROWS, .token_count = 4,
-                   .table_count = 12, .q = skim_tensor_host(v.f.q, SKIM_F32), .keys = paged(0),
-                   .values = paged(PAGE * DIM * 4), .lists = v.lists, .list_stride = PAGES_MAX,
+        .select = {.size_of = sizeof args->select,
+                   .row_count = ROWS,
+                   .scores = v.scores,
+                   .score_stride = PAGES_MAX,
+                   .lists = v.lists,
+                   .list_stride = PAGES_MAX},
+        .attend = {.size_of = sizeof args->attend,
+                   .row_count = ROWS,
+                   .token_count = 4,
+                   .table_count = 12,
+                   .q = skim_tensor_host(v.f.q, SKIM_F32),
+                   .keys = paged(0),
+                   .values = paged(PAGE * DIM * 4),
+                   .lists = v.lists,
+                   .list_stride = PAGES_MAX,
                    .out = skim_tensor_host(v.f.out, SKIM_F32)},
     };
 }
@@ -83,7 +121,8 @@ static int setup_verbs(void **state)
     assert_int_equal(skim_device_open(v.f.runtime, "null", NULL, &v.other_device), SKIM_OK);
     skim_device *device = v.f.device;
     uint64_t lists = ROWS * HEADS * PAGES_MAX * 4;
-    assert_int_equal(skim_buffer_create(device, SLOTS * KV * PAGE * 2 * DIM * 4, &v.pages), SKIM_OK);
+    assert_int_equal(skim_buffer_create(device, SLOTS * KV * PAGE * 2 * DIM * 4, &v.pages),
+                     SKIM_OK);
     assert_int_equal(skim_buffer_create(device, SLOTS * KV * 2 * DIM * 4, &v.bounds), SKIM_OK);
     assert_int_equal(skim_buffer_create(device, lists, &v.scores), SKIM_OK);
     assert_int_equal(skim_buffer_create(device, lists, &v.lists), SKIM_OK);
@@ -124,7 +163,8 @@ static skim_status call(int verb)
 
 #define EVERY(field, value)                                                                        \
     args->append.field = args->estimate.field = args->select.field = args->attend.field = (value)
-#define TABLED(field, value) args->append.field = args->estimate.field = args->attend.field = (value)
+#define TABLED(field, value)                                                                       \
+    args->append.field = args->estimate.field = args->attend.field = (value)
 #define SPOILS(X)                                                                                  \
     X(ALL, EVERY(size_of, 8), SKIM_INVALID)                                                        \
     X(ALL, EVERY(shape, NULL), SKIM_INVALID)                                                       \
@@ -190,8 +230,8 @@ static skim_status call(int verb)
       SKIM_INVALID)                                                                                \
     X(ESTIMATE | SELECT, (args->estimate.score_stride = args->select.score_stride = 7),            \
       SKIM_INVALID)                                                                                \
-    X(ESTIMATE | SELECT,                                                                           \
-      (args->estimate.score_stride = args->select.score_stride = UINT64_MAX), SKIM_INVALID)        \
+    X(ESTIMATE | SELECT, (args->estimate.score_stride = args->select.score_stride = UINT64_MAX),   \
+      SKIM_INVALID)                                                                                \
     X(ESTIMATE | SELECT, (args->estimate.scores_offset = args->select.scores_offset = 16),         \
       SKIM_INVALID)                                                                                \
     X(ESTIMATE, args->estimate.spread = -1.0f, SKIM_INVALID)                                       \
@@ -370,8 +410,8 @@ static void a_device_that_cannot_see_the_host_gets_copies_both_ways(void **state
     assert_non_null(null_record_now.attend.out.buffer);
 }
 
-// Many more bytes than the ring holds: it waits for earlier submissions and never overwrites what is still
-// to be read within one.
+// Many more bytes than the ring holds: it waits for earlier submissions and never overwrites what
+// is still to be read within one.
 static void a_full_staging_ring_waits_and_goes_on(void **state)
 {
     (void)state;
