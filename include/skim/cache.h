@@ -1,5 +1,4 @@
-// The cache: the paged K and V of a model's layers, their bounds, and the policy by which they are
-// read.
+// The cache: the paged K and V of a model's layers, their bounds, and the policy for reading them.
 #ifndef SKIM_CACHE_H
 #define SKIM_CACHE_H
 
@@ -63,15 +62,14 @@ typedef struct skim_cache_usage {
 } skim_cache_usage;
 
 // Computes what a cache with these options would take, allocating nothing.
-// Errors: SKIM_INVALID, SKIM_UNSUPPORTED (error on the queue); a plan larger than the device is no
-// error.
+// Errors (on the queue): SKIM_INVALID, SKIM_UNSUPPORTED. A plan larger than the device is none.
 SKIM_API skim_status skim_cache_plan_query(skim_queue *queue, const skim_cache_options *options,
                                            skim_cache_plan *plan);
 
 // Creates a cache whose work runs on the queue. Allocates all of its memory; refuses with
 // SKIM_NO_MEMORY, before anything is allocated, a plan that exceeds the memory available. The queue
-// must outlive the cache. Destroy with skim_cache_destroy. Errors (on the queue): SKIM_INVALID,
-// SKIM_UNSUPPORTED, SKIM_NO_MEMORY, SKIM_DEVICE_LOST.
+// must outlive the cache. Destroy with skim_cache_destroy.
+// Errors (on the queue): SKIM_INVALID, SKIM_UNSUPPORTED, SKIM_NO_MEMORY, SKIM_DEVICE_LOST.
 SKIM_API skim_status skim_cache_create(skim_queue *queue, const skim_cache_options *options,
                                        skim_cache **cache);
 

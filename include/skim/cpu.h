@@ -10,7 +10,8 @@ extern "C" {
 
 // The host's thread pool. run must call task(argument, i) for every i < count, in any order and on
 // any threads, one after another or at once, and return when all have returned. It is called from
-// the thread that waits for a point or from the queue's own thread, never from inside a task.
+// the thread that waits for a point or from the queue's own thread, never from inside a task, and
+// only when there is more than one item of work and threads is more than 1.
 typedef struct skim_cpu_pool {
     void (*run)(void *user, uint32_t count, void (*task)(void *argument, uint32_t index),
                 void *argument);

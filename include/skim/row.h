@@ -15,7 +15,8 @@ typedef struct skim_row {
     uint32_t query_count;  // its tokens in this step: the last query_count of length
     uint32_t table_start;  // index of its first slot in the page table
     uint32_t page_count;   // pages of its length: ceil(length / page_size)
-    uint32_t select_count; // K: how many pages select chooses, >= the forced ones and >= 1
+    uint32_t select_count; // K: pages on its lists, >= the forced ones. 0 (attend only): none, so
+                           // that out is 0 and lse -infinity: an empty part of a merge
     uint32_t forced_first; // pages forced at the start of the sequence
     uint32_t forced_last;  // pages forced at its end, >= 1
     uint32_t flags;        // SKIM_ROW_* bits

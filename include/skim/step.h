@@ -62,10 +62,9 @@ typedef struct skim_step_report {
     uint64_t pages_total;  // pages of all sequences, once per list (q or kv head)
     uint64_t pages_read;   // pages on all lists; dense sequences count all of theirs
     uint64_t bounds_bytes; // bounds read
-    uint64_t
-        page_bytes; // K and V on the lists, each list by itself (lists of one kv head may share)
-    uint64_t dense_bytes; // K and V that dense attention would read
-    uint32_t lists;       // lists per sparse sequence
+    uint64_t page_bytes;   // K and V on the lists, each by itself (those of one kv head may share)
+    uint64_t dense_bytes;  // K and V that dense attention would read
+    uint32_t lists;        // lists per sparse sequence
 } skim_step_report;
 
 // Fills report (size_of set). Does not block. Errors: SKIM_INVALID, SKIM_STATE (no attend yet).
@@ -76,8 +75,8 @@ SKIM_API skim_status skim_step_get_report(const skim_step *step, uint32_t layer,
 // sequence of several new tokens: the last one). For inspection: submits and waits.
 //   entry     index into the entries given to begin
 //   pages     receives page indices, ascending; capacity entries
-//   count     receives how many there are; more than capacity: SKIM_INVALID and only count is
-//   written
+//   count     receives how many there are; if that is more than capacity, only count is written and
+//             the answer is SKIM_INVALID
 // Errors: SKIM_INVALID, SKIM_STATE (no attend yet), SKIM_FAILED, SKIM_DEVICE_LOST.
 SKIM_API skim_status skim_step_pages(skim_step *step, uint32_t entry, uint32_t q_head,
                                      uint32_t *pages, uint32_t capacity, uint32_t *count);

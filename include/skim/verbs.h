@@ -145,15 +145,24 @@ typedef struct skim_attend_args {
                      // written; type SKIM_TYPE_NONE: not wanted
 } skim_attend_args;
 
-// Record a verb on a queue. The queue must have been prepared for the shape.
-// Inputs in host memory are consumed before the call returns; this may wait for earlier submitted
-// work when more is in flight than the queue's staging holds. Otherwise nothing blocks. Errors:
-// SKIM_INVALID (a field is null, zero, overflows, is over a limit, does not fit its buffer, or a
-// host row contradicts itself), SKIM_UNSUPPORTED, SKIM_STATE (not prepared), SKIM_NO_MEMORY,
-// SKIM_FAILED, SKIM_DEVICE_LOST.
+// The four calls record their verb on a queue that was prepared for the shape; what they do is
+// written at their arguments. args is read before the call returns, and so are inputs in host
+// memory; buffers must live until the submission's point is reached. A call does not block, except
+// that it waits for earlier submitted work when more host memory is in flight than the queue's
+// staging holds. Errors: SKIM_INVALID (a field is null, zero, overflows, is over a limit, does not
+// fit its buffer, or a host row contradicts itself), SKIM_UNSUPPORTED, SKIM_STATE (the queue is not
+// prepared), SKIM_NO_MEMORY, SKIM_FAILED, SKIM_DEVICE_LOST; the sentence is on the queue.
+
+// Stores new keys and values and updates bounds. As above.
 SKIM_API skim_status skim_append(skim_queue *queue, const skim_append_args *args);
+
+// Scores pages from their bounds. As above.
 SKIM_API skim_status skim_estimate(skim_queue *queue, const skim_estimate_args *args);
+
+// Chooses pages by their scores. As above.
 SKIM_API skim_status skim_select(skim_queue *queue, const skim_select_args *args);
+
+// Attends to the chosen pages, or to all. As above.
 SKIM_API skim_status skim_attend(skim_queue *queue, const skim_attend_args *args);
 
 #ifdef __cplusplus
