@@ -26,8 +26,32 @@ skim_status skim_cache_fail(skim_cache *cache, skim_status status)
 
 // --- options and plan
 
-static skim_status resolve_options(const skim_cache_options *options, skim_cache_options *taken,
-                                   skim_error *error)
+static skim_status check_capacity(const skim_limits *limits, const skim_cache_options *options,
+                                  skim_error *error)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+        uint64_t limit;
+    } fields[] = {
+        {"capacity", options->capacity, (uint64_t)limits->slots_max * options->page_size},
+        {"max_sequences", options->max_sequences, limits->rows_max},
+        {"max_step_tokens", options->max_step_tokens, UINT32_MAX / 2},
+        {"max_sequence_tokens", options->max_sequence_tokens,
+         (uint64_t)limits->pages_max * options->page_size},
+        {"max_sequence_tokens", options->max_sequence_tokens, UINT32_MAX},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        if (fields[i].value > fields[i].limit)
+            return skim_fail(error, SKIM_UNSUPPORTED, "%s %llu; this device takes at most %llu",
+                             fields[i].name, (unsigned long long)fields[i].value,
+                             (unsigned long long)fields[i].limit);
+    }
+    return SKIM_OK;
+}
+
+static skim_status resolve_options(const skim_limits *limits, const skim_cache_options *options,
+                                   skim_cache_options *taken, skim_error *error)
 {
     if (!skim_take(taken, sizeof *taken, options))
         return skim_fail(error, SKIM_INVALID, "options is NULL or its size_of is wrong");
@@ -45,11 +69,13 @@ static skim_status resolve_options(const skim_cache_options *options, skim_cache
         taken->max_sequences = 1;
     if (taken->max_step_tokens == 0)
         taken->max_step_tokens = DEFAULT_STEP_TOKENS;
+    if (taken->capacity > UINT64_MAX - taken->page_size)
+        return skim_fail(error, SKIM_UNSUPPORTED, "capacity %llu; it overflows",
+                         (unsigned long long)taken->capacity);
+    taken->capacity = skim_round_up(taken->capacity, taken->page_size);
     if (taken->max_sequence_tokens == 0 || taken->max_sequence_tokens > taken->capacity)
         taken->max_sequence_tokens = taken->capacity;
-    if (taken->capacity / taken->page_size >= UINT32_MAX)
-        return skim_fail(error, SKIM_UNSUPPORTED, "a pool has less than 2^32 slots");
-    return SKIM_OK;
+    return check_capacity(limits, taken, error);
 }
 
 static uint32_t pages_of(uint64_t tokens, uint32_t page_size)
@@ -189,7 +215,7 @@ skim_status skim_cache_plan_query(skim_queue *queue, const skim_cache_options *o
     skim_cache_options taken;
     skim_cache_plan made;
     uint64_t staging;
-    status = resolve_options(options, &taken, &queue->base.error);
+    status = resolve_options(&queue->base.device->limits, options, &taken, &queue->base.error);
     if (status == SKIM_OK)
         status = make_plan(queue, &taken, &made, &staging);
     if (status == SKIM_OK && !skim_give(plan, &made, sizeof made))
@@ -385,7 +411,7 @@ skim_status skim_cache_create(skim_queue *queue, const skim_cache_options *optio
     skim_cache_plan plan = {0};
     skim_policy policy = skim_policy_defaults();
     uint64_t staging = 0;
-    status = resolve_options(options, &taken, error);
+    status = resolve_options(&queue->base.device->limits, options, &taken, error);
     if (status == SKIM_OK && taken.policy)
         status = skim_policy_check(taken.policy, &policy, error);
     if (status == SKIM_OK)

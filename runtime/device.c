@@ -36,34 +36,49 @@ static bool is_gpu(skim_device_type type)
            type == SKIM_DEVICE_OTHER;
 }
 
-// The first real GPU in the order of the backends, else the CPU; says in the log why others were
-// passed over.
+static void log_refusal(skim_runtime *runtime, const skim_device_info *info)
+{
+    char reason[SKIM_ERROR_SIZE];
+    skim_error_copy(&runtime->error, reason, sizeof reason);
+    skim_log_write(&runtime->host, SKIM_LOG_WARNING, "auto: %s refused: %s", info->selector,
+                   reason);
+}
+
+// The first device of one kind, GPU or not, in the order of the backends. SKIM_NO_DEVICE if there
+// is none, else why the last one could not be opened.
+static skim_status open_first(skim_runtime *runtime, bool gpu, const skim_open_options *options,
+                              skim_device **device)
+{
+    skim_status status =
+        skim_fail(&runtime->error, SKIM_NO_DEVICE, "there is no device that auto would choose");
+    for (uint32_t b = 0; b < runtime->backend_count; b++) {
+        const skim_backend_record *record = &runtime->backends[b];
+        if (gpu && record->device_count == 0)
+            skim_log_write(&runtime->host, SKIM_LOG_INFO, "auto: %s: %s", record->name,
+                           record->reason);
+        for (uint32_t i = 0; i < record->device_count; i++) {
+            const skim_device_info *info = &runtime->infos[record->first_device + i];
+            if (is_gpu(info->type) != gpu || info->type == SKIM_DEVICE_SOFTWARE)
+                continue;
+            status = open_index(runtime, record, i, options, device);
+            if (status == SKIM_OK) {
+                skim_log_write(&runtime->host, SKIM_LOG_INFO, "auto: %s (%s)", info->selector,
+                               info->name);
+                return SKIM_OK;
+            }
+            if (gpu) // something else is tried; after the CPU's refusal, nothing is
+                log_refusal(runtime, info);
+        }
+    }
+    return status;
+}
+
+// The first real GPU, else the CPU; says in the log why others were passed over.
 static skim_status open_auto(skim_runtime *runtime, const skim_open_options *options,
                              skim_device **device)
 {
-    for (int want_gpu = 1; want_gpu >= 0; want_gpu--) {
-        for (uint32_t b = 0; b < runtime->backend_count; b++) {
-            const skim_backend_record *record = &runtime->backends[b];
-            if (want_gpu && record->device_count == 0)
-                skim_log_write(&runtime->host, SKIM_LOG_INFO, "auto: %s: %s", record->name,
-                               record->reason);
-            for (uint32_t i = 0; i < record->device_count; i++) {
-                const skim_device_info *info = &runtime->infos[record->first_device + i];
-                if (is_gpu(info->type) != want_gpu || info->type == SKIM_DEVICE_SOFTWARE)
-                    continue;
-                if (open_index(runtime, record, i, options, device) == SKIM_OK) {
-                    skim_log_write(&runtime->host, SKIM_LOG_INFO, "auto: %s (%s)", info->selector,
-                                   info->name);
-                    return SKIM_OK;
-                }
-                char reason[SKIM_ERROR_SIZE];
-                skim_error_copy(&runtime->error, reason, sizeof reason);
-                skim_log_write(&runtime->host, SKIM_LOG_WARNING, "auto: %s refused: %s",
-                               info->selector, reason);
-            }
-        }
-    }
-    return skim_fail(&runtime->error, SKIM_NO_DEVICE, "no device could be opened");
+    skim_status status = open_first(runtime, true, options, device);
+    return status == SKIM_OK ? status : open_first(runtime, false, options, device);
 }
 
 static int hex_digit(char c)

@@ -22,7 +22,7 @@ skim_status skim_policy_check(const skim_policy *policy, skim_policy *taken, ski
 {
     if (!skim_take(taken, sizeof *taken, policy))
         return skim_fail(error, SKIM_INVALID, "skim_policy.size_of is wrong");
-    if (taken->budget == 0)
+    if (taken->budget == 0 && !(taken->budget_fraction > 0.0))
         return skim_fail(error, SKIM_INVALID, "a budget of 0 tokens reads nothing; use at least 1");
     if (!(taken->budget_fraction >= 0.0 && taken->budget_fraction <= 1.0))
         return skim_fail(error, SKIM_INVALID, "budget_fraction must lie between 0 and 1");

@@ -126,7 +126,7 @@ static skim_status check_transfer(skim_queue *queue, skim_buffer *buffer, uint64
         return status;
     if (!data || size == 0)
         return skim_fail(&queue->base.error, SKIM_INVALID, "a transfer needs memory and a size");
-    return skim_span_check(queue->base.device, "buffer", buffer, offset, size, 1, 1,
+    return skim_span_check(queue->base.device, "the transfer", buffer, offset, size, 1, 1,
                            &queue->base.error);
 }
 

@@ -43,7 +43,9 @@ static skim_status check_entries(skim_cache *cache, const skim_step_entry *entri
 {
     skim_error *error = &cache->error;
     cache->begin_count++;
-    if (!entries || count == 0 || count > cache->max_sequences)
+    if (!entries)
+        return skim_fail(error, SKIM_INVALID, "entries must not be NULL");
+    if (count == 0 || count > cache->max_sequences)
         return skim_fail(error, SKIM_INVALID, "a step has 1 to %u entries, not %u",
                          cache->max_sequences, count);
     uint64_t tokens = 0, slots = 0;
@@ -406,10 +408,13 @@ skim_status skim_step_pages(skim_step *step, uint32_t entry, uint32_t q_head, ui
     skim_error *error = &step->cache->error;
     if (!step->last)
         return skim_fail(error, SKIM_STATE, "nothing has attended in this step");
-    if (!pages || !count || entry >= step->count || q_head >= step->last->shape.q_heads)
-        return skim_fail(error, SKIM_INVALID,
-                         "pages or count is NULL, or there is no entry %u or query head %u", entry,
-                         q_head);
+    if (!pages || !count)
+        return skim_fail(error, SKIM_INVALID, "pages and count must not be NULL");
+    if (entry >= step->count)
+        return skim_fail(error, SKIM_INVALID, "entry %u of %u", entry, step->count);
+    if (q_head >= step->last->shape.q_heads)
+        return skim_fail(error, SKIM_INVALID, "query head %u of %u", q_head,
+                         step->last->shape.q_heads);
     const skim_row *row = &step->last_rows[entry];
     bool dense = row->flags & SKIM_ROW_DENSE;
     *count = dense ? row->page_count : row->select_count;

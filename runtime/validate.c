@@ -137,7 +137,7 @@ skim_status skim_span_check(const skim_device *device, const char *name, const s
 {
     uint64_t bytes, end;
     if (!buffer)
-        return skim_fail(error, SKIM_INVALID, "%s has no buffer", name);
+        return skim_fail(error, SKIM_INVALID, "%s: the buffer must not be NULL", name);
     if (buffer->device != device)
         return skim_fail(error, SKIM_INVALID, "%s is a buffer of another device", name);
     if (offset % alignment != 0)
@@ -247,6 +247,8 @@ static const char *forced_fault(const skim_row *row, int properties)
 {
     if (!(properties & SKIM_ROWS_SELECTED) || row->flags & SKIM_ROW_DENSE)
         return NULL;
+    if (row->query_count > 0 && (row->select_count == 0 || row->forced_last == 0))
+        return "select_count or forced_last is 0, but the last page is always read";
     uint64_t forced = (uint64_t)row->forced_first + row->forced_last;
     if (forced > row->page_count)
         forced = row->page_count;

@@ -9,9 +9,9 @@
 //  - The sentence that explains the last failure is kept on the object the call was made on (for a
 //    create or open call: on its parent); see skim_runtime_error and its siblings.
 //  - Structs that the caller allocates start with size_of, which the caller sets to the struct's
-//    size. Set the rest to zero (or call the struct's _defaults function) before filling in fields:
-//    zero always means "the default".
-//  - The library never prints, exits, aborts, or touches signals.
+//    size. Set the rest to zero before filling in fields: zero means "the default". Only a
+//    skim_policy, where zeros mean something, starts from skim_policy_defaults().
+//  - The library never prints, exits, aborts, or handles signals; threads of its own block them.
 #ifndef SKIM_BASE_H
 #define SKIM_BASE_H
 
@@ -49,7 +49,7 @@ typedef enum skim_status {
     SKIM_UNSUPPORTED = 3, // this device or version cannot: choose another device or another shape
     SKIM_NO_DEVICE = 4,   // no such device or no usable driver: choose another selector
     SKIM_NO_MEMORY = 5,   // host or device memory is exhausted: free some or ask for less
-    SKIM_NO_SLOTS = 6,    // the cache has too few free slots: destroy or shorten a sequence
+    SKIM_NO_SLOTS = 6,    // no room for the tokens: destroy or shorten a sequence
     SKIM_CANCELLED = 7,   // a progress callback asked to stop: nothing was changed
     SKIM_TIMEOUT = 8,     // the wait ended before the work: wait again
     SKIM_FAILED = 9,      // the driver or submitted work failed; the sentence says how

@@ -41,7 +41,7 @@ typedef enum skim_combine {
 
 typedef struct skim_policy {
     size_t size_of;
-    uint32_t budget; // tokens that attend may read per list, >= 1
+    uint32_t budget; // tokens that attend may read per list; >= 1 unless budget_fraction is used
     double
         budget_fraction; // if > 0 (and <= 1): the budget is this share of the length, rounded down
     uint32_t dense_layers; // the first so many layers of the cache stay dense

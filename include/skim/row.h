@@ -1,12 +1,13 @@
 // The row: all that a kernel knows of one sequence in one step. The same bytes on the host and on
-// every device: ten 32-bit words and two of padding.
+// every device: twelve 32-bit words.
 #ifndef SKIM_ROW_H
 #define SKIM_ROW_H
 
 #include <stdint.h>
 
-// The row attends to every page, causally; estimate and select skip it. Set whenever query_count >
-// 1 or page_count <= select_count. A row without it has query_count 0 or 1.
+// The row attends to every page, causally; estimate and select skip it. A row with more than one
+// query has it. skim_policy_resolve also sets it when page_count <= select_count; such a row
+// without it has all of its pages on its lists.
 #define SKIM_ROW_DENSE 1u
 
 typedef struct skim_row {

@@ -27,7 +27,8 @@ typedef struct skim_step_entry {
 // Opens a step: reserves slots for every new token of every sequence, or fails whole. Allocates
 // nothing if the cache is prepared. The cache owns the step; its pointer ends at end or cancel.
 //   entries  count of them, 1 <= count <= max_sequences; copied
-// Errors: SKIM_INVALID, SKIM_STATE (a step is open), SKIM_NO_SLOTS (says slots wanted and free),
+// Errors: SKIM_INVALID, SKIM_STATE (a step is open), SKIM_NO_SLOTS (too few slots are free, or
+// a sequence would exceed max_sequence_tokens; says which, and the figures),
 // SKIM_FAILED, SKIM_DEVICE_LOST; if the cache was not prepared, those of skim_cache_prepare.
 SKIM_API skim_status skim_step_begin(skim_cache *cache, const skim_step_entry *entries,
                                      uint32_t count, skim_step **step);

@@ -112,6 +112,21 @@ static void auto_takes_a_real_gpu_and_says_why_not_the_others(void **state)
     skim_runtime_destroy(runtime);
 }
 
+static void auto_says_why_the_only_device_was_refused(void **state)
+{
+    (void)state;
+    skim_runtime *runtime;
+    skim_device *device = NULL;
+    assert_int_equal(skim_runtime_create(NULL, &runtime), SKIM_OK);
+    skim_device_options options = {.size_of = sizeof options, .threads = 1000000};
+    assert_int_equal(skim_device_open(runtime, "auto", &options, &device), SKIM_INVALID);
+    assert_null(device);
+    char text[256];
+    skim_runtime_error(runtime, text, sizeof text);
+    assert_non_null(strstr(text, "threads"));
+    skim_runtime_destroy(runtime);
+}
+
 static void infos_of_what_is_not_there_are_refused(void **state)
 {
     fixture *f = *state;
@@ -218,6 +233,8 @@ SPOIL(page_size_7, f->options.page_size = 7)
 SPOIL(page_size_128, f->options.page_size = 128)
 SPOIL(no_capacity, f->options.capacity = 0)
 SPOIL(huge_capacity, f->options.capacity = UINT64_MAX)
+SPOIL(many_slots, f->options.capacity = (uint64_t)1 << 40)
+SPOIL(long_sequences, f->options.capacity = (uint64_t)1 << 33)
 SPOIL(too_many_sequences, f->options.max_sequences = UINT32_MAX)
 SPOIL(too_many_tokens, f->options.max_step_tokens = UINT32_MAX)
 SPOIL(unknown_bounds, f->options.bounds = (skim_bounds)9)
@@ -263,6 +280,8 @@ static void caches_refuse_what_they_cannot_be(void **state)
         CASE(page_size_128, SKIM_INVALID),
         CASE(no_capacity, SKIM_INVALID),
         CASE(huge_capacity, SKIM_UNSUPPORTED),
+        CASE(many_slots, SKIM_UNSUPPORTED),
+        CASE(long_sequences, SKIM_UNSUPPORTED),
         CASE(too_many_sequences, SKIM_UNSUPPORTED),
         CASE(too_many_tokens, SKIM_UNSUPPORTED),
         CASE(unknown_bounds, SKIM_INVALID),
@@ -516,6 +535,7 @@ int main(void)
         cmocka_unit_test(a_struct_of_a_newer_header_is_taken_while_its_new_fields_are_zero),
         FRONT(selectors_name_just_what_there_is),
         cmocka_unit_test(auto_takes_a_real_gpu_and_says_why_not_the_others),
+        cmocka_unit_test(auto_says_why_the_only_device_was_refused),
         FRONT(infos_of_what_is_not_there_are_refused),
         FRONT(buffers_need_a_size_within_the_limits),
         FRONT(transfers_stay_inside_their_buffer),

@@ -86,6 +86,23 @@ static void begin_reserves_all_or_nothing(void **state)
     skim_step_cancel(step);
 }
 
+// A capacity of 33 tokens is three pages, and one sequence can fill them.
+static void the_last_page_of_a_capacity_can_be_filled(void **state)
+{
+    fixture *f = *state;
+    skim_cache *cache;
+    skim_sequence *sequence;
+    f->options.capacity = 2 * PAGE + 1;
+    assert_int_equal(skim_cache_create(f->queue, &f->options, &cache), SKIM_OK);
+    assert_int_equal(skim_sequence_create(cache, &sequence), SKIM_OK);
+    skim_step *step = NULL;
+    skim_step_entry entry = {sequence, 3 * PAGE + 1};
+    assert_int_equal(skim_step_begin(cache, &entry, 1, &step), SKIM_NO_SLOTS);
+    entry.tokens = 3 * PAGE;
+    assert_int_equal(skim_step_begin(cache, &entry, 1, &step), SKIM_OK);
+    skim_cache_destroy(cache);
+}
+
 static void a_failing_upload_undoes_begin(void **state)
 {
     fixture *f = *state;
@@ -317,6 +334,7 @@ int main(void)
         FRONT(lengths_commit_at_end),
         FRONT(cancel_leaves_all_as_it_was),
         FRONT(begin_reserves_all_or_nothing),
+        FRONT(the_last_page_of_a_capacity_can_be_filled),
         FRONT(a_failing_upload_undoes_begin),
         FRONT(a_failing_append_can_be_repeated),
         FRONT(one_step_is_open_at_a_time),

@@ -206,6 +206,11 @@ static skim_status call(int verb)
     X(ALL & ~SELECT, args->rows[1].query_start = 2, SKIM_INVALID)                                  \
     X(ALL & ~SELECT, args->rows[1].query_start = UINT32_MAX, SKIM_INVALID)                         \
     X(ESTIMATE | SELECT, args->rows[0].select_count = 1, SKIM_INVALID)                             \
+    X(ESTIMATE | SELECT, args->rows[0].forced_last = 0, SKIM_INVALID)                              \
+    X(ESTIMATE | SELECT,                                                                           \
+      (args->rows[0].select_count = args->rows[0].forced_first = args->rows[0].forced_last = 0),   \
+      SKIM_INVALID)                                                                                \
+    X(ATTEND, args->rows[0].select_count = 0, SKIM_OK)                                             \
     X(SELECT | ATTEND, (args->select.list_stride = args->attend.list_stride = 2), SKIM_INVALID)    \
     X(SELECT | ATTEND, (args->select.list_stride = args->attend.list_stride = 0), SKIM_INVALID)    \
     X(SELECT | ATTEND, (args->select.list_stride = args->attend.list_stride = UINT64_MAX),         \
