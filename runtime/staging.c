@@ -82,6 +82,7 @@ static skim_status take(skim_queue *queue, uint64_t size, uint64_t *offset)
         }
         if (staging->head == staging->tail) { // empty: begin again at the start of the ring
             staging->head = staging->tail = 0;
+            staging->mark_count = 0; // those left freed nothing, and count from the old head
             continue;
         }
         skim_status status = free_oldest(queue);

@@ -41,11 +41,10 @@ typedef enum skim_combine {
 
 typedef struct skim_policy {
     size_t size_of;
-    uint32_t budget; // tokens that attend may read per list; >= 1 unless budget_fraction is used
-    double
-        budget_fraction; // if > 0 (and <= 1): the budget is this share of the length, rounded down
-    uint32_t dense_layers; // the first so many layers of the cache stay dense
-    uint32_t dense_below;  // sequences shorter than this many tokens stay dense
+    uint32_t budget;        // tokens that attend may read per list, >= 1
+    double budget_fraction; // if > 0 (and <= 1): instead of budget, this share of the length
+    uint32_t dense_layers;  // the first so many layers of the cache stay dense
+    uint32_t dense_below;   // sequences shorter than this many tokens stay dense
     skim_select_mode select;
     skim_combine combine;
     float spread;          // lambda of SKIM_BOUNDS_MEANSTD, finite and >= 0

@@ -256,9 +256,11 @@ static skim_status null_submit(skim_backend_queue *queue, bool will_wait, uint64
 
 static skim_status null_wait(skim_backend_queue *queue, uint64_t point, uint64_t timeout_ns)
 {
-    (void)point;
     (void)timeout_ns;
-    return record("wait", queue->device, &queue->error);
+    skim_status status = record("wait", queue->device, &queue->error);
+    if (status == SKIM_OK && point > null_record_now.waited)
+        null_record_now.waited = point;
+    return status;
 }
 
 static skim_status null_mark_time(skim_backend_queue *queue, uint32_t index, uint64_t *nanoseconds)

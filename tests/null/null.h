@@ -28,6 +28,7 @@ typedef struct null_record {
     skim_shape shape;
     skim_row rows[64]; // rows of the last verb
     uint32_t row_count;
+    uint64_t waited;  // the highest point that was waited for
     uint32_t buffers; // alive
     uint64_t bytes;   // alive
 } null_record;

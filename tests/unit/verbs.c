@@ -438,6 +438,62 @@ static void a_full_staging_ring_waits_and_goes_on(void **state)
     assert_non_null(strstr(null_record_now.calls, "wait"));
 }
 
+enum { STAGED_MAX = 64, LONG_TABLE = 12000 };
+
+// What calls have staged and no wait has shown to be read yet.
+typedef struct staged_values {
+    uint32_t count;
+    struct {
+        const float *place;
+        float value;
+        uint64_t point; // of the submission that reads it
+    } values[STAGED_MAX];
+} staged_values;
+
+static void check_staged(staged_values *staged)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < staged->count; i++) {
+        if (staged->values[i].point <= null_record_now.waited)
+            continue;
+        assert_true(*staged->values[i].place == staged->values[i].value);
+        staged->values[kept++] = staged->values[i];
+    }
+    staged->count = kept;
+}
+
+// Calls of many sizes, submissions of many calls, of one, and of none that stages anything.
+static void staging_is_not_reused_before_it_was_read(void **state)
+{
+    (void)state;
+    static const uint32_t table_counts[] = {12, 300, 5000, LONG_TABLE}; // the ring has 64 KiB
+    static uint32_t long_table[LONG_TABLE];
+    static staged_values staged;
+    uint32_t random = 7;
+    v.args = v.good;
+    link_args(&v.args);
+    v.args.attend.table = skim_tensor_host(long_table, SKIM_U32);
+    for (int i = 0; i < 20000; i++) {
+        random = random * 1664525u + 1013904223u;
+        if (random >> 31 || staged.count == STAGED_MAX - 1)
+            assert_int_equal(skim_queue_submit(v.f.queue, NULL), SKIM_OK);
+        if (random >> 29 & 1) {
+            assert_int_equal(skim_queue_zero(v.f.queue, v.scores, 0, 64), SKIM_OK);
+            assert_int_equal(skim_queue_submit(v.f.queue, NULL), SKIM_OK);
+        }
+        if (staged.count == STAGED_MAX - 1)
+            assert_int_equal(skim_queue_finish(v.f.queue), SKIM_OK);
+        v.args.attend.table_count = table_counts[random >> 20 & 3];
+        v.f.q[0] = (float)i;
+        assert_int_equal(call(ATTEND), SKIM_OK);
+        const skim_tensor *q = &null_record_now.attend.q;
+        check_staged(&staged);
+        staged.values[staged.count].place = (const float *)((char *)q->buffer->impl + q->offset);
+        staged.values[staged.count].value = (float)i;
+        staged.values[staged.count++].point = v.f.queue->submitted + 1;
+    }
+}
+
 #define VERB(test) cmocka_unit_test_setup_teardown(test, setup_verbs, teardown_verbs)
 
 int main(void)
@@ -449,6 +505,7 @@ int main(void)
         VERB(host_tensors_may_be_reused_at_once),
         VERB(a_device_that_cannot_see_the_host_gets_copies_both_ways),
         VERB(a_full_staging_ring_waits_and_goes_on),
+        VERB(staging_is_not_reused_before_it_was_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
