@@ -364,6 +364,32 @@ static void every_allocation_may_fail_and_nothing_leaks(void **state)
     }
 }
 
+static void a_decode_step_allocates_nothing(void **state)
+{
+    (void)state;
+    static float prefill[PREFILL * Q_HEADS * DIM];
+    float out[Q_HEADS * DIM];
+    counting c = {0};
+    world w;
+    skim_runtime_options runtime = {.size_of = sizeof runtime,
+                                    .allocator = {count_allocate, count_release, &c}};
+    assert_int_equal(skim_runtime_create(&runtime, &w.runtime), SKIM_OK);
+    assert_int_equal(skim_device_open(w.runtime, "cpu", NULL, &w.device), SKIM_OK);
+    open_cache(&w);
+    assert_int_equal(skim_cache_prepare(w.cache), SKIM_OK);
+    int calls = c.calls;
+    record_step(&w, 0, 600, prefill);
+    for (uint32_t token = 600; token < TOKENS; token++) {
+        record_step(&w, token, 1, out);
+        if (token % 7 == 0) // some steps wait, others pile up
+            assert_int_equal(skim_queue_finish(w.queue), SKIM_OK);
+    }
+    assert_int_equal(skim_queue_finish(w.queue), SKIM_OK);
+    assert_int_equal(c.calls, calls);
+    close_world(&w);
+    assert_int_equal(c.alive, 0);
+}
+
 static void a_cache_larger_than_memory_is_refused_with_both_figures(void **state)
 {
     (void)state;
@@ -396,6 +422,7 @@ int main(void)
         cmocka_unit_test(uploads_are_ordered_with_the_work_around_them),
         cmocka_unit_test(queues_of_one_device_run_from_several_threads),
         cmocka_unit_test(every_allocation_may_fail_and_nothing_leaks),
+        cmocka_unit_test(a_decode_step_allocates_nothing),
         cmocka_unit_test(a_cache_larger_than_memory_is_refused_with_both_figures),
     };
     return cmocka_run_group_tests(tests, fill_all, NULL);
