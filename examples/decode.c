@@ -18,10 +18,14 @@ static void fill(float *numbers, size_t count)
         numbers[i] = 2.0f * (float)rand() / (float)RAND_MAX - 1.0f;
 }
 
-static int fail(const skim_cache *cache, skim_status status)
+// The sentence is on the object that the call was made on.
+static int fail(const skim_cache *cache, const skim_queue *queue, skim_status status)
 {
     char text[256] = "";
-    skim_cache_error(cache, text, sizeof text);
+    if (cache)
+        skim_cache_error(cache, text, sizeof text);
+    else
+        skim_queue_error(queue, text, sizeof text);
     fprintf(stderr, "decode: %s\n", *text ? text : skim_status_name(status));
     return 1;
 }
@@ -30,7 +34,7 @@ static int fail(const skim_cache *cache, skim_status status)
 static skim_status forward(skim_cache *cache, skim_queue *queue, skim_sequence *sequence,
                            uint32_t tokens)
 {
-    skim_step *step;
+    skim_step *step = NULL;
     skim_step_entry entry = {.sequence = sequence, .tokens = tokens};
     skim_status status = skim_step_begin(cache, &entry, 1, &step);
     for (uint32_t layer = 0; layer < LAYERS && status == SKIM_OK; layer++) {
@@ -69,7 +73,11 @@ int main(void)
     if (skim_runtime_create(NULL, &runtime) != SKIM_OK ||
         skim_device_open(runtime, "auto", NULL, &device) != SKIM_OK ||
         skim_queue_create(device, &queue) != SKIM_OK) {
-        fprintf(stderr, "decode: no device\n");
+        char text[256] = "no device";
+        skim_runtime_error(runtime, text, sizeof text);
+        fprintf(stderr, "decode: %s\n", text);
+        skim_device_close(device);
+        skim_runtime_destroy(runtime);
         return 1;
     }
     skim_layer layers[LAYERS];
@@ -96,7 +104,7 @@ int main(void)
         status = forward(cache, queue, sequence, PROMPT);
     for (int token = 0; token < NEW && status == SKIM_OK; token++)
         status = forward(cache, queue, sequence, 1);
-    int result = status == SKIM_OK ? 0 : fail(cache, status);
+    int result = status == SKIM_OK ? 0 : fail(cache, queue, status);
     skim_cache_destroy(cache);
     skim_queue_destroy(queue);
     skim_device_close(device);

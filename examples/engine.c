@@ -222,6 +222,17 @@ static skim_status decode(float *sparse, float *dense)
     return status == SKIM_OK ? skim_queue_finish(engine.queue) : status;
 }
 
+// The sentence is on the object that the call was made on.
+static int fail(skim_status status)
+{
+    char text[256] = "";
+    if (skim_queue_error(engine.queue, text, sizeof text) == 0 &&
+        skim_device_error(engine.device, text, sizeof text) == 0)
+        skim_runtime_error(engine.runtime, text, sizeof text);
+    fprintf(stderr, "engine: %s\n", *text ? text : skim_status_name(status));
+    return 1;
+}
+
 int main(void)
 {
     static float sparse[ROWS * Q_HEADS * DIM], dense[ROWS * Q_HEADS * DIM];
@@ -230,13 +241,10 @@ int main(void)
         status = prompt();
     if (status == SKIM_OK)
         status = decode(sparse, dense);
-    char text[256] = "";
-    skim_queue_error(engine.queue, text, sizeof text);
+    int result = status == SKIM_OK ? 0 : fail(status);
     stop();
-    if (status != SKIM_OK) {
-        fprintf(stderr, "engine: %s: %s\n", skim_status_name(status), text);
-        return 1;
-    }
+    if (result)
+        return result;
     // Row 1 fits the budget: the same bits as dense.
     int same = memcmp(sparse + HEADS_DIM, dense + HEADS_DIM, HEADS_DIM * sizeof *sparse) == 0;
     printf("sequence 1 read everything and %s dense\n", same ? "equals" : "differs from");

@@ -26,20 +26,43 @@ class Install(unittest.TestCase):
     def tearDownClass(cls):
         cls.folder.cleanup()
 
+    def flags(self):
+        environment = {**os.environ, "PKG_CONFIG_SYSROOT_DIR": str(self.root),
+                       "PKG_CONFIG_PATH": str(self.library.parent / "pkgconfig")}
+        return subprocess.run(["pkg-config", "--cflags", "--libs", "skim"], env=environment, check=True,
+                              capture_output=True, text=True).stdout.split()
+
+    def run_program(self, program):
+        return subprocess.run([program], capture_output=True, text=True,
+                              env={**os.environ, "LD_LIBRARY_PATH": str(self.library.parent)})
+
     def starts(self, program):
-        result = subprocess.run([program], capture_output=True, text=True,
-                                env={**os.environ, "LD_LIBRARY_PATH": str(self.library.parent)})
+        result = self.run_program(program)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("layer 2: 32 of 252 pages", result.stdout)
 
     def test_by_pkg_config(self):
-        environment = {**os.environ, "PKG_CONFIG_SYSROOT_DIR": str(self.root),
-                       "PKG_CONFIG_PATH": str(self.library.parent / "pkgconfig")}
-        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "skim"], env=environment, check=True,
-                               capture_output=True, text=True).stdout.split()
         program = self.work / "by_pkg_config"
-        subprocess.run(["gcc", EXAMPLE, "-o", program, *flags], check=True)
+        subprocess.run(["gcc", EXAMPLE, "-o", program, *self.flags()], check=True)
         self.starts(program)
+
+    def test_examples_say_what_failed(self):
+        # Variables without a value hold a pattern, so that using one shows.
+        options = ["-Wall", "-Wextra", "-Werror", "-O1", "-ftrivial-auto-var-init=pattern"]
+        for name, old, new, words in (("decode", '"auto"', '"cuda"', "no cuda device"),
+                                      ("decode", "DIM = 64", "DIM = 12", "12"),
+                                      ("decode", ".capacity = 4096", ".capacity = 64", "exceed"),
+                                      ("engine", '"auto"', '"cuda"', "no cuda device"),
+                                      ("engine", "DIM = 64", "DIM = 12", "12")):
+            with self.subTest(name=name, new=new):
+                text = Path(EXAMPLE).with_name(f"{name}.c").read_text(encoding="utf-8")
+                self.assertEqual(text.count(old), 1)
+                source, program = self.work / "broken.c", self.work / "broken"
+                source.write_text(text.replace(old, new), encoding="utf-8")
+                subprocess.run(["gcc", *options, source, "-o", program, *self.flags()], check=True)
+                result = self.run_program(program)
+                self.assertEqual((result.returncode, result.stdout), (1, ""))
+                self.assertRegex(result.stderr, rf"^{name}: .*{words}.*\n$")
 
     def test_by_cmake(self):
         if not shutil.which("cmake"):
