@@ -257,7 +257,10 @@ int replay_run(const struct settings *settings)
     int failed = trace_open(&replay.trace, settings->trace);
     if (failed)
         return failed;
-    failed = session_open(&replay.session, settings);
+    if (settings->out && trace_is_at(&replay.trace, settings->out))
+        failed = report_failure("--out is the trace itself; give another path");
+    if (!failed)
+        failed = session_open(&replay.session, settings);
     if (!failed && settings->out)
         failed = trace_writer_open(&replay.writer, settings->out);
     if (!failed)

@@ -1,5 +1,6 @@
 #include "trace.h"
 
+#include "number.h"
 #include "report.h"
 
 #include <errno.h>
@@ -22,7 +23,7 @@ static const char tensor_letters[TRACE_TENSORS] = {'q', 'k', 'v'};
 
 static int map_file(struct trace *trace, const char *path)
 {
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a pipe may have no writer
     if (file < 0)
         return report_failure("cannot open '%s': %s; give the path of a trace", path,
                               strerror(errno));
@@ -39,6 +40,8 @@ static int map_file(struct trace *trace, const char *path)
             failed = report_failure("cannot read '%s': %s", path, strerror(errno));
         else
             trace->map = map, trace->size = (size_t)state.st_size;
+        trace->device = state.st_dev;
+        trace->inode = state.st_ino;
     }
     close(file);
     return failed;
@@ -315,6 +318,16 @@ static int check_layers(struct trace *trace)
     return EXIT_DONE;
 }
 
+static int wrong_scale(const json_t *scale)
+{
+    char *text = json_dumps(scale, JSON_ENCODE_ANY | JSON_COMPACT);
+    int failed = report_failure("the metadata's scale is %.60s; it must be a string that holds a "
+                                "positive decimal number, such as \"0.125\"",
+                                text ? text : "unreadable");
+    free(text);
+    return failed;
+}
+
 static int read_metadata(struct trace *trace)
 {
     const json_t *metadata = json_object_get(trace->header, "__metadata__");
@@ -327,14 +340,11 @@ static int read_metadata(struct trace *trace)
     const json_t *scale = json_object_get(metadata, "scale");
     if (!scale)
         return EXIT_DONE;
-    const char *text = json_string_value(scale);
-    char *end = NULL;
-    trace->scale = text ? strtof(text, &end) : 0;
-    if (!text || end == text || *end || !isfinite(trace->scale) || trace->scale <= 0)
-        return report_failure(
-            "the metadata's scale is '%s'; it must be a positive number in a string",
-            text ? text : "not a string");
-    return EXIT_DONE;
+    double value = 0;
+    if (!json_is_string(scale) || !number_read(json_string_value(scale), &value))
+        return wrong_scale(scale);
+    trace->scale = (float)value;
+    return isfinite(trace->scale) && trace->scale > 0 ? EXIT_DONE : wrong_scale(scale);
 }
 
 int trace_open(struct trace *trace, const char *path)
@@ -355,6 +365,12 @@ int trace_open(struct trace *trace, const char *path)
     if (failed)
         trace_close(trace);
     return failed;
+}
+
+bool trace_is_at(const struct trace *trace, const char *path)
+{
+    struct stat state;
+    return stat(path, &state) == 0 && state.st_dev == trace->device && state.st_ino == trace->inode;
 }
 
 void trace_close(struct trace *trace)

@@ -29,6 +29,7 @@ struct trace_layer {
 struct trace {
     const uint8_t *map;
     size_t size;
+    uint64_t device, inode;     // of the file
     void *header;               // json_t of the header, which owns the names
     struct trace_layer *layers; // in ascending order of index
     uint32_t layer_count;
@@ -40,6 +41,9 @@ struct trace {
 // Opens and checks a trace. Returns an exit status; what is wrong with the file was reported.
 int trace_open(struct trace *trace, const char *path);
 void trace_close(struct trace *trace);
+
+// Whether path leads to the trace's own file.
+bool trace_is_at(const struct trace *trace, const char *path);
 
 // Reports, as warnings, the tensors that hold NaN or infinities.
 void trace_warn_unless_finite(const struct trace *trace);

@@ -3,31 +3,92 @@
 #include "trace.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+static int cannot_write(const char *path, int reason)
+{
+    return report_failure("cannot write '%s': %s; choose another place for --out", path,
+                          strerror(reason));
+}
+
+static int out_of_memory(void)
+{
+    return report_failure("out of memory; free some and try again");
+}
+
+// Makes an empty file beside the path. It has the permissions of the one it is to replace or, with
+// mode 0, of a new file.
+static int open_temporary(struct trace_writer *writer, mode_t mode)
+{
+    static const char name[] = ".skim-XXXXXX";
+    const char *slash = strrchr(writer->path, '/');
+    int folder = slash ? (int)(slash + 1 - writer->path) : 0;
+    size_t size = (size_t)folder + sizeof name;
+    char *temporary = malloc(size);
+    if (!temporary)
+        return out_of_memory();
+    snprintf(temporary, size, "%.*s%s", folder, writer->path, name);
+    int file = mkostemp(temporary, O_CLOEXEC);
+    if (file < 0) {
+        int reason = errno;
+        free(temporary);
+        return cannot_write(writer->path, reason);
+    }
+    writer->temporary = temporary;
+    if (!mode) {
+        mode_t mask = umask(0);
+        umask(mask);
+        mode = 0666 & ~mask;
+    }
+    fchmod(file, mode);
+    writer->file = fdopen(file, "wb");
+    if (!writer->file)
+        close(file);
+    return writer->file ? EXIT_DONE : out_of_memory();
+}
+
+static bool is_standard_output(const struct stat *state)
+{
+    struct stat output;
+    return fstat(STDOUT_FILENO, &output) == 0 && output.st_dev == state->st_dev &&
+           output.st_ino == state->st_ino;
+}
+
+// A pipe or a device is written in place, a file is replaced when the new one is complete.
+static int open_existing(struct trace_writer *writer, const char *path, const struct stat *state)
+{
+    if (S_ISREG(state->st_mode)) {
+        if (is_standard_output(state))
+            return report_failure("--out is the standard output's file; give another path");
+        writer->path = realpath(path, NULL);
+        return writer->path ? open_temporary(writer, state->st_mode & 0777)
+                            : cannot_write(path, errno);
+    }
+    writer->path = strdup(path);
+    if (!writer->path)
+        return out_of_memory();
+    writer->file = fopen(path, "wbe");
+    return writer->file ? EXIT_DONE : cannot_write(path, errno);
+}
+
 int trace_writer_open(struct trace_writer *writer, const char *path)
 {
     *writer = (struct trace_writer){0};
     struct stat state;
-    bool in_place = stat(path, &state) == 0 && !S_ISREG(state.st_mode);
-    size_t size = strlen(path) + sizeof ".part";
+    if (stat(path, &state) == 0)
+        return open_existing(writer, path, &state);
+    if (errno != ENOENT || !*path)
+        return cannot_write(path, errno);
+    if (lstat(path, &state) == 0)
+        return report_failure("cannot write '%s': it is a link to nothing; choose another place "
+                              "for --out",
+                              path);
     writer->path = strdup(path);
-    writer->temporary = in_place ? NULL : malloc(size);
-    if (!writer->path || (!in_place && !writer->temporary))
-        return report_failure("out of memory; free some and try again");
-    if (!in_place)
-        snprintf(writer->temporary, size, "%s.part", path);
-    writer->file = fopen(in_place ? path : writer->temporary, "wb");
-    if (writer->file)
-        return EXIT_DONE;
-    int failed = report_failure("cannot write '%s': %s; choose another place for --out", path,
-                                strerror(errno));
-    free(writer->temporary);
-    writer->temporary = NULL;
-    return failed;
+    return writer->path ? open_temporary(writer, 0) : out_of_memory();
 }
 
 static uint64_t tensor_bytes(const struct trace_out *tensor)
@@ -74,20 +135,21 @@ int trace_writer_write(struct trace_writer *writer, const struct trace_out *tens
 {
     char *header = make_header(tensors, count);
     if (!header)
-        return report_failure("out of memory; free some and try again");
+        return out_of_memory();
     bool written = write_header(writer->file, header);
-    free(header);
     for (size_t i = 0; i < count && written; i++) {
         size_t bytes = (size_t)tensor_bytes(&tensors[i]);
         written = bytes == 0 || fwrite(tensors[i].data, 1, bytes, writer->file) == bytes;
     }
-    written = fclose(writer->file) == 0 && written;
+    int reason = written ? 0 : errno;
+    free(header);
+    if (fclose(writer->file) != 0 && !reason)
+        reason = errno;
     writer->file = NULL;
-    if (written && writer->temporary)
-        written = rename(writer->temporary, writer->path) == 0;
-    if (!written)
-        return report_failure("cannot write '%s': %s; choose another place for --out", writer->path,
-                              strerror(errno));
+    if (!reason && writer->temporary && rename(writer->temporary, writer->path) != 0)
+        reason = errno;
+    if (reason)
+        return cannot_write(writer->path, reason);
     free(writer->temporary);
     writer->temporary = NULL;
     return EXIT_DONE;
