@@ -2,8 +2,10 @@
 #include "commands.h"
 #include "report.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct command commands[] = {
     {"devices", "list every backend and device", NULL,
@@ -13,18 +15,29 @@ static const struct command commands[] = {
      "Runs the recorded Q, K and V of a trace (safetensors, docs/trace.md) through a cache: the\n"
      "prompt first, then each recorded query. Reports what was read, the share of the dense\n"
      "attention on it, the difference from the dense result, and the times.",
-     OPTIONS_COMMON | OPTIONS_POLICY | OPTIONS_REPLAY, replay_run},
+     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_REPLAY, replay_run},
     {"bench", "time the verbs on synthetic data of a given shape", NULL,
      "Times each verb of one layer's decode, the sparse and the dense attention as a whole, and\n"
      "the machine's own ceilings, interleaved in one run, on data that is not in the last-level\n"
      "cache.",
-     OPTIONS_COMMON | OPTIONS_POLICY | OPTIONS_SHAPE | OPTIONS_BENCH, bench_run},
+     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_SHAPE | OPTIONS_BENCH, bench_run},
     {"conform", "run the conformance suite on a device", NULL,
      "Runs the conformance suite on a device and ends with 'N passed, N failed, N skipped'.",
-     OPTIONS_COMMON | OPTIONS_CONFORM, conform_run},
+     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_CONFORM, conform_run},
 };
 
 enum { COMMANDS = sizeof commands / sizeof *commands };
+
+// What asks for the help, or the version, without a command.
+static const char *const help_words[] = {"--help", "-h", "-?", "help", NULL};
+static const char *const version_words[] = {"--version", NULL};
+
+static bool is_one_of(const char *const *words, const char *text)
+{
+    while (*words && strcmp(*words, text) != 0)
+        words++;
+    return *words != NULL;
+}
 
 static int print_help(void)
 {
@@ -36,13 +49,24 @@ static int print_help(void)
     return EXIT_DONE;
 }
 
-int main(int argc, char **argv)
+// A stream that was closed stays one that cannot be written: no file that is opened later gets its
+// number.
+static void keep_closed_streams_closed(void)
+{
+    int file;
+    while ((file = open("/dev/null", O_RDONLY)) >= 0 && file <= STDERR_FILENO)
+        continue;
+    if (file >= 0)
+        close(file);
+}
+
+static int run(int argc, char **argv)
 {
     if (argc < 2)
         return report_usage("no command given; 'skim --help' lists them");
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
+    if (is_one_of(help_words, argv[1]))
         return print_help();
-    if (strcmp(argv[1], "--version") == 0) {
+    if (is_one_of(version_words, argv[1])) {
         printf("skim %s\n", skim_version());
         return EXIT_DONE;
     }
@@ -57,4 +81,10 @@ int main(int argc, char **argv)
         return status;
     }
     return report_usage("there is no command '%s'; 'skim --help' lists them", argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    keep_closed_streams_closed();
+    return report_end(run(argc, argv));
 }

@@ -1,9 +1,9 @@
 #include "options.h"
 
+#include "number.h"
 #include "report.h"
 
 #include <errno.h>
-#include <math.h>
 #include <popt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,11 +47,14 @@ typedef struct option_spec {
 #define AT(field) offsetof(struct settings, field)
 #define U32 4294967295.0
 
+enum { THREADS_MAX = 1024 }; // of the CPU backend
+
 static const option_spec specs[] = {
-    {OPTIONS_COMMON, "device", TEXT, AT(device), 0, 0, NULL, "SEL",
+    {OPTIONS_DEVICE, "device", TEXT, AT(device), 0, 0, NULL, "SEL",
      "auto, cpu, cuda, cuda:1, vulkan:0 or a UUID (default auto)"},
+
     {OPTIONS_COMMON, "json", FLAG, AT(json), 0, 0, NULL, NULL, "print JSON"},
-    {OPTIONS_COMMON, "threads", COUNT, AT(threads), 0, 4096, NULL, "N",
+    {OPTIONS_COMMON, "threads", COUNT, AT(threads), 0, THREADS_MAX, NULL, "N",
      "threads of the CPU (default 0: one per processor)"},
     {OPTIONS_COMMON, "log", CHOICE, AT(log), 0, 0, logs, "LEVEL",
      "what the library says on stderr: none, error, warning, info, debug (default warning)"},
@@ -64,8 +67,6 @@ static const option_spec specs[] = {
      "the budget as a share of the length, instead of --budget"},
     {OPTIONS_POLICY, "page-size", CHOICE, AT(page_size), 0, 0, page_sizes, "P",
      "tokens in a page: 8, 16, 32 or 64 (default 16)"},
-    {OPTIONS_POLICY, "dense-layers", COUNT, AT(dense_layers), 0, U32, NULL, "N",
-     "the model's first N layers stay dense (default 2)"},
     {OPTIONS_POLICY, "dense-below", COUNT, AT(dense_below), 0, U32, NULL, "N",
      "sequences shorter than N tokens stay dense (default 0)"},
     {OPTIONS_POLICY, "select", CHOICE, AT(select), 0, 0, selects, "head|group",
@@ -83,6 +84,8 @@ static const option_spec specs[] = {
     {OPTIONS_POLICY, "recent-pages", COUNT, AT(recent_pages), 0, U32, NULL, "N",
      "pages at the end that are always read (default 1: the last)"},
 
+    {OPTIONS_REPLAY, "dense-layers", COUNT, AT(dense_layers), 0, U32, NULL, "N",
+     "the model's first N layers stay dense (default 2)"},
     {OPTIONS_REPLAY, "out", TEXT, AT(out), 0, 0, NULL, "FILE",
      "write results, lse and the pages read of every query (safetensors)"},
 
@@ -114,11 +117,20 @@ static const struct {
     unsigned group;
     const char *heading;
 } headings[] = {
-    {OPTIONS_REPLAY, "Output:"}, {OPTIONS_SHAPE, "Shape:"},   {OPTIONS_BENCH, "Measurement:"},
-    {OPTIONS_CONFORM, "Cases:"}, {OPTIONS_POLICY, "Policy:"}, {OPTIONS_COMMON, "Common:"},
+    {OPTIONS_REPLAY, "Trace:"},  {OPTIONS_SHAPE, "Shape:"},   {OPTIONS_BENCH, "Measurement:"},
+    {OPTIONS_CONFORM, "Cases:"}, {OPTIONS_POLICY, "Policy:"}, {OPTIONS_DEVICE, "Where:"},
+    {OPTIONS_COMMON, "Common:"},
 };
 
 enum { GROUPS = sizeof headings / sizeof *headings };
+
+// Letters for an option.
+static const struct {
+    char letter;
+    const char *name;
+} letters[] = {{'h', "help"}, {'?', "help"}};
+
+enum { LETTERS = sizeof letters / sizeof *letters };
 
 static bool read_count(const char *text, double least, double most, uint64_t *value, char **end)
 {
@@ -179,10 +191,7 @@ static int read_choice(const option_spec *spec, const char *text, uint32_t *valu
 
 static int read_real(const option_spec *spec, const char *text, double *value)
 {
-    char *end = NULL;
-    *value = strtod(text, &end);
-    bool number = end != text && *end == '\0' && strchr("0123456789.", *text);
-    if (!number || !isfinite(*value) || *value < spec->least || *value > spec->most)
+    if (!number_read(text, value) || *value < spec->least || *value > spec->most)
         return wrong_number(spec, text);
     return EXIT_DONE;
 }
@@ -223,8 +232,30 @@ static int read_option(const option_spec *spec, char *text, struct settings *set
 // popt's tables of the groups that a command takes, made from specs.
 struct tables {
     struct poptOption groups[GROUPS + 1];
-    struct poptOption options[SPECS + GROUPS]; // of one group after the other, each with its end
+    // Of one group after the other, each with its end.
+    struct poptOption options[SPECS + LETTERS + GROUPS];
 };
+
+// Adds the options of one group. Returns where the next group's begin.
+static struct poptOption *add_options(unsigned group, struct poptOption *next)
+{
+    for (size_t i = 0; i < SPECS; i++) {
+        if (specs[i].group != group)
+            continue;
+        *next++ =
+            (struct poptOption){.longName = specs[i].name,
+                                .argInfo = specs[i].kind == FLAG ? POPT_ARG_NONE : POPT_ARG_STRING,
+                                .val = (int)i + 1,
+                                .descrip = specs[i].help,
+                                .argDescrip = specs[i].argument};
+        for (size_t l = 0; l < LETTERS; l++)
+            if (strcmp(letters[l].name, specs[i].name) == 0)
+                *next++ = (struct poptOption){.shortName = letters[l].letter,
+                                              .argInfo = POPT_ARG_NONE | POPT_ARGFLAG_DOC_HIDDEN,
+                                              .val = (int)i + 1};
+    }
+    return next + 1;
+}
 
 static void make_tables(unsigned groups, struct tables *tables)
 {
@@ -236,15 +267,7 @@ static void make_tables(unsigned groups, struct tables *tables)
             continue;
         *group++ = (struct poptOption){
             .argInfo = POPT_ARG_INCLUDE_TABLE, .arg = next, .descrip = headings[g].heading};
-        for (size_t i = 0; i < SPECS; i++)
-            if (specs[i].group == headings[g].group)
-                *next++ = (struct poptOption){.longName = specs[i].name,
-                                              .argInfo = specs[i].kind == FLAG ? POPT_ARG_NONE
-                                                                               : POPT_ARG_STRING,
-                                              .val = (int)i + 1,
-                                              .descrip = specs[i].help,
-                                              .argDescrip = specs[i].argument};
-        next++;
+        next = add_options(headings[g].group, next);
     }
 }
 
@@ -292,7 +315,7 @@ static int read_all(const struct command *command, poptContext context, struct s
         return report_usage("--budget and --budget-fraction exclude each other; give one");
     const char *operand = command->operand ? poptGetArg(context) : NULL;
     if (command->operand && !operand)
-        return report_usage("skim %s needs a %s; 'skim %s --help' says more", command->name,
+        return report_usage("%s needs a %s; 'skim %s --help' says more", command->name,
                             command->operand, command->name);
     const char *surplus = poptGetArg(context);
     if (surplus)

@@ -15,7 +15,8 @@ enum {
     OPTIONS_REPLAY = 1 << 2,
     OPTIONS_SHAPE = 1 << 3,
     OPTIONS_BENCH = 1 << 4,
-    OPTIONS_CONFORM = 1 << 5
+    OPTIONS_CONFORM = 1 << 5,
+    OPTIONS_DEVICE = 1 << 6
 };
 
 typedef struct count_list {
@@ -24,17 +25,18 @@ typedef struct count_list {
 } count_list;
 
 struct settings {
-    // common
     char *device;
+    // common
     bool json, help, version;
     uint32_t threads, log;
     // policy
-    uint32_t budget, page_size, dense_layers, dense_below;
+    uint32_t budget, page_size, dense_below;
     double budget_fraction, spread;
     uint32_t select, combine, bounds, bounds_type; // enums of skim/policy.h
     uint32_t sink_pages, recent_pages;
     // replay
     char *trace, *out;
+    uint32_t dense_layers;
     // shape and bench
     uint32_t q_heads, kv_heads, head_dim, type, batch, layers, prefill, repeat;
     count_list contexts;

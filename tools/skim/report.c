@@ -1,5 +1,6 @@
 #include "report.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -67,12 +68,26 @@ int report_json(json_t *value)
 {
     if (!value)
         return report_failure("out of memory while writing JSON; free some and try again");
-    int failed = json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    failed |= fputc('\n', stdout) == EOF;
-    failed |= fflush(stdout) != 0;
+    bool written = json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) == 0;
+    putchar('\n');
     json_decref(value);
-    return failed ? report_failure("cannot write to standard output; is the disk full?")
-                  : EXIT_DONE;
+    if (!written && !ferror(stdout)) // report_end tells of what cannot be written
+        return report_failure("out of memory while writing JSON; free some and try again");
+    return EXIT_DONE;
+}
+
+int report_end(int status)
+{
+    bool failed = ferror(stdout);
+    errno = 0;
+    failed |= fflush(stdout) != 0;
+    int reason = errno;
+    failed |= fclose(stdout) != 0;
+    if (!failed)
+        return status;
+    reason = reason ? reason : errno;
+    return report_failure("cannot write to standard output: %s",
+                          reason ? strerror(reason) : "not all of it was taken");
 }
 
 json_t *report_real(double value)
@@ -99,6 +114,19 @@ report_text report_bytes(double bytes)
         unit++;
     }
     return report_format(unit == 0 ? "%.0f %s" : "%.3g %s", bytes, units[unit]);
+}
+
+report_text report_count(uint32_t count, const char *noun)
+{
+    return report_format("%u %s%s", count, noun, count == 1 ? "" : "s");
+}
+
+report_text report_number(const char *format, double value)
+{
+    report_text result = {"NaN"};
+    if (isfinite(value))
+        snprintf(result.text, sizeof result.text, format, value);
+    return result;
 }
 
 void table_row(struct report_table *table)

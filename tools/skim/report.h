@@ -17,9 +17,13 @@ int report_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int report_status(skim_status status, const char *sentence);
 void report_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+// Closes stdout. Returns the status, or, after a sentence, a failure's if not all of the output was
+// written.
+int report_end(int status);
+
 // Prints the value as JSON on stdout and drops it.
 int report_json(json_t *value);
-// A JSON number, or null for what is not finite (JSON has no NaN).
+// A JSON number of six significant digits, or null for what is not finite (JSON has no NaN).
 json_t *report_real(double value);
 
 // A quantity with a unit that suits it, such as "1.5 MiB".
@@ -27,6 +31,10 @@ typedef struct report_text {
     char text[32];
 } report_text;
 report_text report_bytes(double bytes);
+// "1 layer", "2 layers".
+report_text report_count(uint32_t count, const char *noun);
+// The format has one number; of what is not finite, "NaN".
+report_text report_number(const char *format, double value);
 report_text report_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 // A table: columns are as wide as their widest cell; all but the first are aligned to the right.
