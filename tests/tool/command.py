@@ -5,6 +5,9 @@ import json
 import math
 import os
 import random
+import re
+import resource
+import stat
 import subprocess
 import sys
 import tempfile
@@ -26,6 +29,20 @@ SMALL = ["--context", "256", "--q-heads", "4", "--kv-heads", "2", "--head-dim", 
 
 def run(*arguments):
     return subprocess.run([SKIM, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+
+
+def run_into(file, *arguments):
+    """Runs with standard output on the file; None: closed."""
+    prepare = None if file else lambda: os.close(1)
+    return subprocess.run([SKIM, *map(str, arguments)], stdout=file, stderr=subprocess.PIPE, text=True,
+                          timeout=120, preexec_fn=prepare)
+
+
+def reals(text):
+    """The numbers of a JSON text that are no integers, as they are written."""
+    found = []
+    json.loads(text, parse_float=found.append)
+    return found
 
 
 def nested(values, *shape):
@@ -219,11 +236,23 @@ class Replay(Case):
         result = run("replay", self.trace)
         self.assertIn("Nothing ran sparse", result.stdout)
 
-    def test_the_trace_can_be_its_own_output(self):
-        self.write(self.layer_tensors(0))
-        result = run("replay", self.trace, "--out", self.trace, *self.FLAGS)
+    def test_nan_is_no_percentage(self):
+        content = self.layer_tensors(0)
+        dtype, shape, data = content["layers.0.k"]
+        content["layers.0.k"] = dtype, shape, tensors.encode([float("nan")], dtype) + data[4:]
+        self.write(content)
+        result = run("replay", self.trace, *self.FLAGS)
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn("layers.0.out", tensors.read(self.trace))
+        self.assertNotIn("nan", result.stdout)
+        self.assertIn("holds NaN or infinities", result.stdout)
+        self.assertNotIn("differs from dense attention", result.stdout)
+
+    def test_numbers_have_six_digits(self):
+        self.write(self.layer_tensors(0))
+        result = run("replay", self.trace, "--json", *self.FLAGS)
+        self.assertTrue(reals(result.stdout))
+        for text in reals(result.stdout):
+            self.assertLessEqual(len(re.sub(r"e.*|^0*\.0*|\.", "", text)), 6, text)
 
     def test_tensors_at_odd_places_are_read(self):
         content = self.layer_tensors(0)
@@ -238,12 +267,153 @@ class Replay(Case):
         self.assertEqual(self.out.read_bytes(), wanted)
 
 
+class Output(Case):
+    """Where --out goes."""
+
+    def setUp(self):
+        super().setUp()
+        self.write(self.layer_tensors(0))
+
+    def replays(self, out, umask=-1):
+        result = subprocess.run([SKIM, "replay", self.trace, "--out", out], capture_output=True, text=True,
+                                timeout=120, umask=umask)
+        self.assertEqual(result.returncode, 0, result.stderr)
+
+    def names(self):
+        return sorted(path.name for path in self.path.iterdir())
+
+    def test_the_trace_is_not_its_own_output(self):
+        before = self.trace.read_bytes()
+        (self.path / "symbolic").symlink_to(self.trace)
+        (self.path / "hard").hardlink_to(self.trace)
+        names = self.names()
+        for out in (self.trace, f"{self.path}/./{self.trace.name}", self.path / "symbolic",
+                    self.path / "hard"):
+            with self.subTest(out=out):
+                self.fails(1, "--out is the trace itself", "replay", self.trace, "--out", out)
+        self.fails(1, "--out is the trace itself", "replay", self.path / "symbolic", "--out", self.trace)
+        self.assertEqual(self.trace.read_bytes(), before)
+        self.assertEqual(self.names(), names)
+
+    def test_files_of_others_stay(self):
+        foreign = self.path / (self.out.name + ".part")
+        foreign.write_text("foreign")
+        self.replays(self.out)
+        self.assertIn("layers.0.out", tensors.read(self.out))
+        self.assertEqual(foreign.read_text(), "foreign")
+        self.assertEqual(self.names(), sorted([self.trace.name, self.out.name, foreign.name]))
+
+    def test_a_link_leads_to_the_file(self):
+        folder = self.path / "folder"
+        folder.mkdir()
+        target, link = folder / "target", self.path / "link"
+        target.write_text("old")
+        link.symlink_to("folder/target")
+        self.replays(link)
+        self.assertTrue(link.is_symlink())
+        self.assertIn("layers.0.out", tensors.read(target))
+        self.assertEqual([path.name for path in folder.iterdir()], ["target"])
+
+    def test_a_link_to_nothing(self):
+        link = self.path / "link"
+        link.symlink_to("nothing")
+        self.fails(1, "link to nothing", "replay", self.trace, "--out", link)
+        self.assertEqual(self.names(), ["link", self.trace.name])
+
+    def test_permissions(self):
+        def mode():
+            return stat.S_IMODE(self.out.stat().st_mode)
+        for umask, wanted in ((0o022, 0o644), (0o077, 0o600), (0o002, 0o664)):
+            self.out.unlink(missing_ok=True)
+            self.replays(self.out, umask=umask)
+            self.assertEqual(mode(), wanted)
+        self.out.chmod(0o640)
+        self.replays(self.out, umask=0o022)
+        self.assertEqual(mode(), 0o640)
+
+    def test_long_names(self):
+        self.replays(self.path / ("x" * 255))
+        self.fails(1, "choose another place", "replay", self.trace, "--out", self.path / ("x" * 256))
+
+    def test_a_failed_replay_leaves_nothing(self):
+        self.write(self.layer_tensors(0, dim=12))
+        self.fails(1, "", "replay", self.trace, "--out", self.out)
+        self.assertEqual(self.names(), [self.trace.name])
+
+    def test_a_file_that_becomes_too_large_leaves_nothing(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
+        result = subprocess.run([SKIM, "replay", self.trace, "--out", self.out], capture_output=True,
+                                text=True, timeout=120, preexec_fn=limit, restore_signals=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr, "^skim: cannot write .*: File too large; ")
+        self.assertEqual(self.names(), [self.trace.name])
+
+    def test_places_that_are_none(self):
+        for out in ("", self.path, self.trace / "out", f"{self.path}/none/"):
+            with self.subTest(out=out):
+                self.fails(1, "choose another place", "replay", self.trace, "--out", out)
+        self.assertEqual(self.names(), [self.trace.name])
+
+    def test_the_file_of_the_standard_output(self):
+        with self.out.open("w") as file:
+            result = run_into(file, "replay", self.trace, "--out", self.out)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("standard output's file", result.stderr)
+
+    def test_a_device_is_written_in_place(self):
+        self.replays("/dev/null")
+        self.assertTrue(stat.S_ISCHR(os.stat("/dev/null").st_mode))
+
+
+class StandardOutput(Case):
+    def cases(self):
+        self.write(self.layer_tensors(0))
+        bench = ["bench", *SMALL]
+        for arguments in (["devices"], ["replay", self.trace], bench, ["conform", "--quick", "--filter", "select"]):
+            yield arguments
+            yield [*arguments, "--json"]
+        yield from (["--help"], ["help"], ["--version"], ["replay", "--help"], ["bench", "--version"])
+
+    def cannot_write(self, file, reason, arguments):
+        result = run_into(file, *arguments)
+        if "built without its tests" in result.stderr:
+            return
+        lines = [line for line in result.stderr.splitlines() if not line.startswith("skim: warning: ")]
+        with self.subTest(arguments=arguments):
+            self.assertEqual((result.returncode, lines),
+                             (1, [f"skim: cannot write to standard output: {reason}"]))
+
+    def test_a_full_disk(self):
+        for arguments in self.cases():
+            with open("/dev/full", "w", encoding="utf-8") as full:
+                self.cannot_write(full, "No space left on device", arguments)
+
+    def test_a_closed_one(self):
+        for arguments in self.cases():
+            self.cannot_write(None, "Bad file descriptor", arguments)
+
+    def test_a_closed_one_is_not_taken_for_the_output_file(self):
+        self.write(self.layer_tensors(0))
+        self.cannot_write(None, "Bad file descriptor", ["replay", self.trace, "--out", self.out])
+        self.assertIn("layers.0.out", tensors.read(self.out))
+
+    def test_who_prints_nothing_needs_none(self):
+        result = run_into(None, "generate")
+        self.assertEqual((result.returncode, len(result.stderr.splitlines())), (2, 1))
+
+
 class BadTraces(Case):
     def test_a_missing_file_a_folder_and_an_empty_file(self):
         self.fails(1, "cannot open", "replay", self.path / "none")
         self.fails(1, "not a regular file", "replay", self.path)
         self.trace.write_bytes(b"")
         self.fails(1, "too short", "replay", self.trace)
+
+    def test_a_pipe_without_a_writer(self):
+        pipe = self.path / "pipe"
+        os.mkfifo(pipe)
+        self.fails(1, "not a regular file", "replay", pipe)
 
     def test_a_file_cut_anywhere(self):
         self.write(self.layer_tensors(0, tokens=20))
@@ -328,9 +498,16 @@ class BadTraces(Case):
         self.fails(1, "bytes of data", "replay", self.trace)
 
     def test_scale(self):
-        for scale in ("0", "-1", "nan", "inf", "", "1x", "one", 0.5):
+        for scale in ("0", "-1", "nan", "inf", "", "1x", "one", "0x1p-3", "0X8", " 0.5", "0.5 ", "0.5\n",
+                      "+0.5", "1e", "1e+", ".", "1.2.3", "1,5", "1e39", "1e999", "1e-99", "1" * 99, 0.5, 1,
+                      None, True, ["0.5"], {"a": 1}):
+            with self.subTest(scale=scale):
+                self.write(self.layer_tensors(0), metadata={"scale": scale})
+                shown = json.dumps(scale, separators=(",", ":"))[:60]
+                self.fails(1, f"scale is {shown}", "replay", self.trace)
+        for scale in ("0.125", "1.25e-1", "125E-3", ".125", "1e+0", "2"):
             self.write(self.layer_tensors(0), metadata={"scale": scale})
-            self.fails(1, "scale", "replay", self.trace)
+            self.assertEqual(run("replay", self.trace).returncode, 0, scale)
 
     def test_random_damage_never_crashes(self):
         self.write(self.layer_tensors(0, tokens=20, queries=1))
@@ -366,17 +543,21 @@ class Usage(Case):
                  ["--budget", ""], ["--budget", "1.5"], ["--budget", "99999999999"], ["--budget"],
                  ["--page-size", "7"], ["--page-size", "0"], ["--page-size", "128"], ["--page-size", "x"],
                  ["--budget-fraction", "0"], ["--budget-fraction", "1.5"], ["--budget-fraction", "nan"],
+                 ["--budget-fraction", "0x1p-1"], ["--budget-fraction", " 0.5"],
                  ["--spread", "-1"], ["--spread", "inf"], ["--spread", "x"], ["--select", "layer"],
                  ["--combine", "sum"], ["--bounds", "cube"], ["--bounds-type", "f8"], ["--sink-pages", "-1"],
                  ["--recent-pages", "x"], ["--dense-layers", "two"], ["--dense-below", "-5"],
-                 ["--threads", "x"], ["--threads", "100000"], ["--log", "loud"], ["--what"], ["-x"],
+                 ["--threads", "x"], ["--threads", "100000"], ["--threads", "1025"], ["--log", "loud"], ["--what"], ["-x"],
                  ["--json=yes"], ["--budget", "16", "--budget-fraction", "0.5"], ["second"],
                  ["--context", "5"]]
         for options in wrong:
             with self.subTest(options=options):
                 self.fails(2, "", "replay", self.trace, *options)
-        self.fails(2, "needs a TRACE", "replay")
+        result = run("replay")
+        self.assertRegex(result.stderr, "^skim: replay needs a TRACE; ")
         self.fails(2, "too many", "devices", "cpu")
+        self.fails(2, "--device: unknown option", "devices", "--device", "xyz")
+        self.fails(2, "--dense-layers: unknown option", "bench", "--dense-layers", "2")
 
     def test_wrong_options_of_bench(self):
         for options in (["--context", "0"], ["--context", "1,"], ["--context", "1,,2"], ["--context", "a"],
@@ -394,13 +575,30 @@ class Usage(Case):
         self.fails(1, "", "bench", *SMALL, "--bounds-type", "i8")
         self.fails(1, "", "bench", *SMALL, "--head-dim", "33")
 
+    def test_threads_that_cannot_be_started(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+        def run_limited(*arguments):
+            return subprocess.run([SKIM, *map(str, arguments)], capture_output=True, text=True, timeout=120,
+                                  preexec_fn=limit)
+        if run_limited("devices", "--threads", "1").returncode:
+            self.skipTest("a sanitizer needs more addresses")
+        self.write(self.layer_tensors(0))
+        for arguments in (["replay", self.trace], ["bench", *SMALL], ["conform", "--quick"]):
+            result = run_limited(*arguments, "--threads", "1024")
+            if "built without its tests" in result.stderr:
+                continue
+            with self.subTest(arguments=arguments):
+                self.assertEqual(result.returncode, 1, result.stderr)
+                self.assertRegex(result.stderr, r"\Askim: \d+ threads could not be started.*\n\Z")
+
     def test_caches_beyond_the_memory_are_refused_at_once(self):
         self.fails(1, "", "bench", "--context", "2000000000", "--q-heads", "64", "--kv-heads", "64")
         self.fails(1, "", "bench", "--context", "4294967295", "--batch", "65536")
 
     def test_help_and_version(self):
-        for arguments in (["--help"], ["help"], ["devices", "--help"], ["replay", "--help"],
-                          ["bench", "--help"], ["conform", "--help"]):
+        for arguments in (["--help"], ["-h"], ["-?"], ["help"], ["devices", "--help"], ["replay", "--help"],
+                          ["replay", "-h"], ["bench", "--help"], ["bench", "-?"], ["conform", "--help"]):
             result = run(*arguments)
             self.assertEqual((result.returncode, result.stderr), (0, ""))
             self.assertIn("skim", result.stdout)
@@ -408,10 +606,11 @@ class Usage(Case):
             result = run(*arguments)
             self.assertRegex(result.stdout, r"^skim \d+\.\d+\.\d+\n$")
         options = run("bench", "--help").stdout
-        for option in """device json threads log help version budget budget-fraction page-size dense-layers
+        for option in """device json threads log help version budget budget-fraction page-size
                 dense-below select combine bounds bounds-type spread sink-pages recent-pages q-heads kv-heads
                 head-dim context type batch layers""".split():
             self.assertIn(f"--{option}", options)
+        self.assertIn("--dense-layers", run("replay", "--help").stdout)
 
 
 class Devices(Case):
@@ -484,6 +683,31 @@ class Bench(Case):
         self.assertIn("nothing runs sparse", result.stderr)
         self.assertFalse(json.loads(result.stdout)["sparse"])
 
+    def test_all_dense_is_not_compared(self):
+        for options, reason in ((["--budget", "256"], "the budget"),
+                                (["--dense-below", "5000"], "--dense-below")):
+            result = run("bench", *SMALL, *options)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertRegex(result.stderr, f"skim: warning: {reason} .*nothing runs sparse")
+            self.assertIn(f"Everything ran dense: {reason}", result.stdout)
+            for word in ("times as fast", "estimate", "as one"):
+                self.assertNotIn(word, result.stdout)
+
+    def test_tiny_contexts_end_soon(self):
+        result = run("bench", "--context", "1", "--repeat", "1", "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertLessEqual(json.loads(result.stdout)["layers"], 4096)
+
+    def test_one_is_singular(self):
+        result = run("bench", *SMALL, "--layers", "1")
+        self.assertIn("only 1 layer to", result.stderr)
+        self.assertIn("; 1 layer\n", result.stdout)
+
+    def test_numbers_have_six_digits(self):
+        result = run("bench", *SMALL, "--json")
+        for text in reals(result.stdout):
+            self.assertLessEqual(len(re.sub(r"e.*|^0*\.0*|\.", "", text)), 6, text)
+
     def test_the_table(self):
         result = run("bench", *SMALL, "--prefill", "64")
         self.assertEqual(result.returncode, 0, result.stderr)
@@ -511,6 +735,8 @@ class Conform(Case):
     def test_what_cannot_run(self):
         self.fails(1, "", "conform", "--filter", "no such case")
         self.fails(1, "", "conform", "--device", "toaster")
+        self.fails(1, "no cuda device: ", "conform", "--device", "cuda")
+        self.fails(2, "0 to 1024", "conform", "--threads", "2000")
         self.fails(2, "", "conform", "--seed", "x")
 
 

@@ -243,6 +243,13 @@ static json_t *evaluate(const struct bench *bench, const double results[MEASURES
     return result;
 }
 
+// Why all of a context runs dense.
+static const char *dense_reason(const struct settings *settings, double context)
+{
+    return context < settings->dense_below ? "--dense-below covers"
+                                           : "the budget and the pages that are always read cover";
+}
+
 static int bench_context(const struct settings *settings, struct session *session,
                          struct workers *workers, uint32_t context, json_t **result)
 {
@@ -250,7 +257,8 @@ static int bench_context(const struct settings *settings, struct session *sessio
     double results[MEASURES] = {0};
     int failed = bench_create(&bench, settings, session, workers, context);
     if (!failed && !bench.sparse)
-        report_warning("the budget covers all of a context of %u: nothing runs sparse", context);
+        report_warning("%s all of a context of %u: nothing runs sparse",
+                       dense_reason(settings, context), context);
     if (!failed)
         failed = measure(&bench, results);
     if (!failed)
@@ -276,31 +284,44 @@ static void print_row(struct report_table *table, const char *name, double ms, d
     table_cell(table, of_limit > 0 ? report_format("%.0f %%", 100 * of_limit).text : "");
 }
 
-static void print_result(const json_t *one)
+static void print_sparse_rows(struct report_table *table, const json_t *one)
 {
     double bounds_bytes = value(one, "bounds_bytes");
     double page_bytes = value(one, "page_bytes");
-    printf("\n%.0f tokens, %.0f query and %.0f kv heads of %.0f, %s, batch %.0f; budget %.0f, ",
-           value(one, "context"), value(one, "q_heads"), value(one, "kv_heads"),
-           value(one, "head_dim"), json_string_value(json_object_get(one, "type")),
-           value(one, "batch"), value(one, "budget"));
-    printf("pages of %.0f, select %s; %.0f layers\n\n", value(one, "page_size"),
-           json_string_value(json_object_get(one, "select")), value(one, "layers"));
+    print_row(table, "estimate", value(one, "estimate_ms"), bounds_bytes, 0);
+    print_row(table, "select", value(one, "select_ms"), 0, 0);
+    print_row(table, "attend", value(one, "attend_ms"), page_bytes, 0);
+    print_row(table, "sparse, as one", value(one, "sparse_ms"), bounds_bytes + page_bytes,
+              value(one, "sparse_of_limit"));
+}
+
+static void print_result(const struct settings *settings, const json_t *one)
+{
+    bool sparse = json_is_true(json_object_get(one, "sparse"));
+    printf("\n%s, %.0f query and %.0f kv heads of %.0f, %s, batch %.0f; budget %.0f, ",
+           report_count((uint32_t)value(one, "context"), "token").text, value(one, "q_heads"),
+           value(one, "kv_heads"), value(one, "head_dim"),
+           json_string_value(json_object_get(one, "type")), value(one, "batch"),
+           value(one, "budget"));
+    printf("pages of %.0f, select %s; %s\n\n", value(one, "page_size"),
+           json_string_value(json_object_get(one, "select")),
+           report_count((uint32_t)value(one, "layers"), "layer").text);
     struct report_table table = {0};
     static const char *const heading[] = {"", "ms", "read", "GB/s", "of limit"};
     table_row(&table);
     for (size_t i = 0; i < sizeof heading / sizeof *heading; i++)
         table_cell(&table, heading[i]);
     print_row(&table, "append", value(one, "append_ms"), 0, 0);
-    print_row(&table, "estimate", value(one, "estimate_ms"), bounds_bytes, 0);
-    print_row(&table, "select", value(one, "select_ms"), 0, 0);
-    print_row(&table, "attend", value(one, "attend_ms"), page_bytes, 0);
-    print_row(&table, "sparse, as one", value(one, "sparse_ms"), bounds_bytes + page_bytes,
-              value(one, "sparse_of_limit"));
+    if (sparse)
+        print_sparse_rows(&table, one);
     print_row(&table, "dense", value(one, "dense_ms"), value(one, "dense_bytes"),
               value(one, "dense_of_limit"));
     table_print(&table);
-    printf("\nSparse is %.1f times as fast as dense. ", value(one, "speedup"));
+    if (sparse)
+        printf("\nSparse is %.1f times as fast as dense. ", value(one, "speedup"));
+    else
+        printf("\nEverything ran dense: %s the whole context. ",
+               dense_reason(settings, value(one, "context")));
     printf("This machine reads %.1f GB/s in order, %.1f GB/s in scattered pages.\n",
            value(one, "read_gbps"), value(one, "page_read_gbps"));
 }
@@ -323,7 +344,7 @@ static int print_all(const struct settings *settings, const struct session *sess
         return report_json(
             json_incref(settings->contexts.count > 1 ? results : json_array_get(results, 0)));
     session_print_device(session);
-    json_array_foreach(results, i, one) print_result(one);
+    json_array_foreach(results, i, one) print_result(settings, one);
     if (settings->prefill)
         print_prefill(prefill);
     return EXIT_DONE;

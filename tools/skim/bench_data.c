@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LAYERS_MOST = 4096 }; // when their number is chosen here
+
 static skim_shape make_shape(const struct settings *settings, uint32_t context, uint32_t batch)
 {
     uint32_t pages = (context - 1) / settings->page_size + 1;
@@ -80,14 +82,15 @@ static int make_rows(struct bench *bench)
 }
 
 // Layers enough that between two visits of the same data two and a half times the last-level cache
-// is read, as far as 60 % of the free memory goes. The five measurements of a round visit five
-// layers.
+// is read, as far as LAYERS_MOST and 60 % of the free memory go. The five measurements of a round
+// visit five layers.
 static int choose_layers(struct bench *bench)
 {
     bench->cache_bytes = ceiling_cache_bytes();
     double layer = (double)layer_bytes(bench) + (double)bench_bounds_bytes(bench);
     double round = 2 * (double)bench_dense_bytes(bench);
     double wanted = 5 * (1 + (double)(uint64_t)(2.5 * (double)bench->cache_bytes / round));
+    wanted = wanted < LAYERS_MOST ? wanted : LAYERS_MOST; // tiny layers take long to make
     double available = (double)bench->session->info.memory_available;
     double fit = available > 0 ? (0.6 * available - layer) / layer : wanted;
     if (bench->settings->layers)
@@ -99,9 +102,9 @@ static int choose_layers(struct bench *bench)
             report_bytes(layer * (1 + wanted)).text, report_bytes(available).text);
     bench->layer_count = (uint32_t)(fit < wanted ? fit : wanted);
     if (bench->layer_count / 5 * round < (double)bench->cache_bytes)
-        report_warning(
-            "only %u layers to rotate through: some data may stay in the last-level cache (%s)",
-            bench->layer_count, report_bytes((double)bench->cache_bytes).text);
+        report_warning("only %s to rotate through: some data may stay in the last-level cache (%s)",
+                       report_count(bench->layer_count, "layer").text,
+                       report_bytes((double)bench->cache_bytes).text);
     return EXIT_DONE;
 }
 

@@ -2,6 +2,7 @@
 #include "replay.h"
 #include "report.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -64,8 +65,8 @@ static void add_row(struct report_table *table, const char *name, const char *ra
     table_cell(table, report_bytes(sums->bytes_read / queries).text);
     table_cell(table, report_format("of %s", report_bytes(sums->bytes_dense / queries).text).text);
     table_cell(table, report_format("%.1f %%", 100 * sums->bytes_read / sums->bytes_dense).text);
-    table_cell(table, report_format("%.1f %%", 100 * sums->mass / sums->layers).text);
-    table_cell(table, report_format("%.4f", sums->error / sums->layers).text);
+    table_cell(table, report_number("%.1f %%", 100 * sums->mass / sums->layers).text);
+    table_cell(table, report_number("%.4f", sums->error / sums->layers).text);
     table_cell(table, report_format("%.3f", sums->sparse_ms).text);
     table_cell(table, report_format("%.3f", sums->dense_ms).text);
 }
@@ -74,8 +75,9 @@ static void print_head(const struct replay *replay)
 {
     const struct trace *trace = &replay->trace;
     const struct settings *settings = replay->settings;
-    printf("Trace: %s, %u layer%s, %u tokens, the last %u as queries\n", settings->trace,
-           trace->layer_count, trace->layer_count == 1 ? "" : "s", trace->tokens, trace->queries);
+    printf("Trace: %s, %s, %s, the last %u as queries\n", settings->trace,
+           report_count(trace->layer_count, "layer").text,
+           report_count(trace->tokens, "token").text, trace->queries);
     if (*trace->model)
         printf("Model: %s\n", trace->model);
     if (*trace->note)
@@ -85,23 +87,30 @@ static void print_head(const struct replay *replay)
         printf("Policy: budget %g of the length", settings->budget_fraction);
     else
         printf("Policy: budget %u tokens", settings->budget);
-    printf(", pages of %u, %s bounds, the model's first %u layers dense\n\n", settings->page_size,
-           options_bounds_name(settings->bounds), settings->dense_layers);
+    printf(", pages of %u, %s bounds, the model's first %s dense\n\n", settings->page_size,
+           options_bounds_name(settings->bounds),
+           report_count(settings->dense_layers, "layer").text);
 }
 
 static void print_meaning(const struct sums *sparse)
 {
     putchar('\n');
     if (sparse->layers == 0) {
-        puts(
-            "Nothing ran sparse: all layers are dense (--dense-layers) or all pages fit the budget.");
+        puts("Nothing ran sparse: all layers are dense (--dense-layers, --dense-below) or all "
+             "pages fit the budget.");
         return;
     }
-    printf("It means: in the %u layer%s that ran sparse, a query read %.0f %% of the pages (", //
-           sparse->layers, sparse->layers == 1 ? "" : "s",
+    printf("It means: in the %s that ran sparse, a query read %.0f %% of the pages ",
+           report_count(sparse->layers, "layer").text,
            100 * sparse->pages_read / sparse->pages_total);
-    printf("with their bounds %.0f %% of the bytes), kept %.0f %% of the attention, ",
-           100 * sparse->bytes_read / sparse->bytes_dense, 100 * sparse->mass / sparse->layers);
+    printf("(with their bounds %.0f %% of the bytes)",
+           100 * sparse->bytes_read / sparse->bytes_dense);
+    if (!isfinite(sparse->mass) || !isfinite(sparse->error)) {
+        puts(".\nThe trace, or attention on it, holds NaN or infinities: how much was kept and how "
+             "far the result is\nfrom dense attention are no numbers.");
+        return;
+    }
+    printf(", kept %.0f %% of the attention, ", 100 * sparse->mass / sparse->layers);
     printf("and its result differs from dense attention by %.0f %%.\n",
            100 * sparse->error / sparse->layers);
 }
