@@ -110,19 +110,18 @@ static void append_item(void *argument, uint64_t item, uint32_t worker)
     }
 }
 
+static uint64_t row_items(const void *argument, const skim_row *row)
+{
+    const skim_append_args *args = argument;
+    uint32_t first, count;
+    touched_pages(row, args->shape->page_size, &first, &count);
+    return (uint64_t)count * head_chunks(args->shape);
+}
+
 void skim_cpu_append(const skim_cpu_context *context, const skim_append_args *args)
 {
-    skim_cpu_arena arena = skim_cpu_shared_arena(context->scratch);
-    uint64_t *starts = skim_cpu_take(&arena, (uint64_t)args->row_count + 1, sizeof *starts);
-    const skim_row *rows = skim_cpu_rows(&args->rows);
-    uint64_t items = 0;
-    for (uint32_t r = 0; r < args->row_count; r++) {
-        uint32_t first, count;
-        touched_pages(&rows[r], args->shape->page_size, &first, &count);
-        starts[r] = items;
-        items += (uint64_t)count * head_chunks(args->shape);
-    }
-    starts[args->row_count] = items;
-    append_call call = {.context = context, .args = args, .starts = starts};
+    append_call call = {.context = context, .args = args};
+    uint64_t items =
+        skim_cpu_divide_rows(context, &args->rows, args->row_count, row_items, args, &call.starts);
     skim_cpu_team_run(context->team, items, append_item, &call);
 }

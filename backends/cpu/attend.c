@@ -183,7 +183,6 @@ static uint32_t page_slot(const attend_part *part, uint32_t page)
 }
 
 // ---- one list for the whole group
-// -----------------------------------------------------------------
 
 typedef struct page_block {
     uint32_t slots[SKIM_CPU_BLOCK_PAGES];
@@ -230,7 +229,6 @@ static void attend_list(attend_part *part, const uint32_t *list, uint32_t first,
 }
 
 // ---- a list per head: their union, once
-// -----------------------------------------------------------
 
 static uint32_t lower_bound(const uint32_t *list, uint32_t count, uint32_t page)
 {
@@ -308,7 +306,6 @@ static void attend_union(attend_part *part, uint32_t first_page, uint32_t end_pa
 }
 
 // ---- items
-// ----------------------------------------------------------------------------------------
 
 static void begin_part(attend_part *part, uint32_t worker)
 {

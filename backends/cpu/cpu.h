@@ -15,7 +15,6 @@ typedef struct skim_cpu_device {
 } skim_cpu_device;
 
 // ---- scratch
-// --------------------------------------------------------------------------------------
 
 // Memory of a queue for the verb that runs: one part that all workers share, and one part for each.
 typedef struct skim_cpu_scratch {
@@ -55,7 +54,6 @@ bool skim_cpu_scratch_grow(skim_cpu_scratch *scratch, const skim_device *device,
 void skim_cpu_scratch_deinit(skim_cpu_scratch *scratch, const skim_device *device);
 
 // ---- verbs
-// ----------------------------------------------------------------------------------------
 
 // What a running verb has. Verbs run one at a time on a queue and cannot fail.
 typedef struct skim_cpu_context {
@@ -81,7 +79,6 @@ uint64_t skim_cpu_attend_shared_size(const skim_shape *shape, uint32_t threads);
 uint64_t skim_cpu_prefill_worker_size(const skim_shape *shape);
 
 // ---- rows and addresses
-// ---------------------------------------------------------------------------
 
 static inline char *skim_cpu_tensor(const skim_tensor *tensor)
 {
@@ -130,6 +127,14 @@ static inline uint32_t skim_cpu_minimum(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
 }
+
+// Divides a verb's work into items: row r gets items(args, row) of them, (*starts)[r] ..
+// (*starts)[r + 1] - 1. The starts lie at the beginning of the shared scratch. Returns how many
+// there are.
+uint64_t skim_cpu_divide_rows(const skim_cpu_context *context, const skim_tensor *rows,
+                              uint32_t row_count,
+                              uint64_t (*items)(const void *args, const skim_row *row),
+                              const void *args, const uint64_t **starts);
 
 // The row that an item belongs to, when row r has the items starts[r] .. starts[r + 1] - 1.
 static inline uint32_t skim_cpu_find_row(const uint64_t *starts, uint32_t row_count, uint64_t item)

@@ -86,20 +86,19 @@ static void estimate_item(void *argument, uint64_t item, uint32_t worker)
     call->context->kernels->estimate(&job);
 }
 
+static uint64_t row_items(const void *argument, const skim_row *row)
+{
+    const skim_estimate_args *args = argument;
+    if (row->query_count == 0 || (row->flags & SKIM_ROW_DENSE))
+        return 0;
+    uint64_t chunks = ((uint64_t)row->page_count + PAGES_PER_ITEM - 1) / PAGES_PER_ITEM;
+    return chunks * args->shape->kv_heads;
+}
+
 void skim_cpu_estimate(const skim_cpu_context *context, const skim_estimate_args *args)
 {
-    skim_cpu_arena arena = skim_cpu_shared_arena(context->scratch);
-    uint64_t *starts = skim_cpu_take(&arena, (uint64_t)args->row_count + 1, sizeof *starts);
-    const skim_row *rows = skim_cpu_rows(&args->rows);
-    uint64_t items = 0;
-    for (uint32_t r = 0; r < args->row_count; r++) {
-        starts[r] = items;
-        if (rows[r].query_count == 0 || (rows[r].flags & SKIM_ROW_DENSE))
-            continue;
-        uint64_t chunks = ((uint64_t)rows[r].page_count + PAGES_PER_ITEM - 1) / PAGES_PER_ITEM;
-        items += chunks * args->shape->kv_heads;
-    }
-    starts[args->row_count] = items;
-    estimate_call call = {.context = context, .args = args, .starts = starts};
+    estimate_call call = {.context = context, .args = args};
+    uint64_t items =
+        skim_cpu_divide_rows(context, &args->rows, args->row_count, row_items, args, &call.starts);
     skim_cpu_team_run(context->team, items, estimate_item, &call);
 }

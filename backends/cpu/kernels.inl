@@ -78,7 +78,7 @@ static void store_row(skim_type type, const float *from, uint32_t dim, float sca
     FOR_TYPE(type, store_row_as, from, dim, scale, to);
 }
 
-// ---- bounds -------------------------------------------------------------------------------------
+// ---- bounds
 
 INLINE void minmax_vector(skim_type type, const skim_cpu_bounds_job *job, uint32_t d, bool tail)
 {
@@ -149,7 +149,6 @@ static void bounds(const skim_cpu_bounds_job *job)
 }
 
 // ---- dots: stored rows against f32 vectors
-// --------------------------------------------------------
 
 // sums[r * heads + h] = lanes whose total is rows[r] . vectors[h].
 INLINE void dot_tile(skim_type type, int rows, int heads, const char *const *row,
@@ -204,7 +203,6 @@ INLINE void prefetch(const char *from, size_t bytes)
 }
 
 // ---- estimate
-// -------------------------------------------------------------------------------------
 
 // Pages ahead that are fetched: enough to cover the latency of memory at a few hundred bytes a
 // page.
@@ -270,7 +268,6 @@ static void estimate(const skim_cpu_estimate_job *job)
 }
 
 // ---- select
-// ---------------------------------------------------------------------------------------
 
 // The lanes of the last, short vector are read one by one: the scores may end where they end.
 INLINE vec load_scores(const float *from, uint32_t remaining, float fill)
@@ -423,7 +420,6 @@ static void top(const skim_cpu_top_job *job)
 }
 
 // ---- attend: decode
-// -------------------------------------------------------------------------------
 
 typedef struct head_tile {
     const skim_cpu_attend_job *job;
@@ -626,7 +622,6 @@ static void attend(const skim_cpu_attend_job *job)
 }
 
 // ---- prefill: two matrix products
-// -----------------------------------------------------------------
 
 // sum[r][v] += sum over k < depth of a[r * a_row + k * a_step] * b[k * b_step + v ...].
 INLINE void gemm_tile(int rows, int vectors, uint32_t depth, const float *a, size_t a_row,

@@ -262,17 +262,16 @@ static void prefill_item(void *argument, uint64_t item, uint32_t worker)
     store_tile(&tile);
 }
 
+static uint64_t row_items(const void *argument, const skim_row *row)
+{
+    const skim_attend_args *args = argument;
+    return (uint64_t)row_tiles(args->shape, row) * args->shape->kv_heads;
+}
+
 void skim_cpu_prefill(const skim_cpu_context *context, const skim_attend_args *args)
 {
-    skim_cpu_arena arena = skim_cpu_shared_arena(context->scratch);
-    uint64_t *starts = skim_cpu_take(&arena, (uint64_t)args->row_count + 1, sizeof *starts);
-    const skim_row *rows = skim_cpu_rows(&args->rows);
-    uint64_t items = 0;
-    for (uint32_t r = 0; r < args->row_count; r++) {
-        starts[r] = items;
-        items += (uint64_t)row_tiles(args->shape, &rows[r]) * args->shape->kv_heads;
-    }
-    starts[args->row_count] = items;
-    prefill_call call = {.context = context, .args = args, .starts = starts};
+    prefill_call call = {.context = context, .args = args};
+    uint64_t items =
+        skim_cpu_divide_rows(context, &args->rows, args->row_count, row_items, args, &call.starts);
     skim_cpu_team_run(context->team, items, prefill_item, &call);
 }

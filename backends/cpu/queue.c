@@ -80,7 +80,6 @@ typedef struct skim_cpu_queue {
 } skim_cpu_queue;
 
 // ---- executing
-// ------------------------------------------------------------------------------------
 
 static void execute(skim_cpu_queue *queue, command *next)
 {
@@ -239,7 +238,6 @@ skim_status skim_cpu_queue_mark_time(skim_backend_queue *base, uint32_t index,
 }
 
 // ---- recording
-// ------------------------------------------------------------------------------------
 
 static bool grow_commands(skim_cpu_queue *queue)
 {
@@ -324,7 +322,6 @@ skim_status skim_cpu_record_download(skim_backend_queue *queue, skim_buffer *buf
 }
 
 // ---- uploads
-// --------------------------------------------------------------------------------------
 
 static staging *add_block(skim_cpu_queue *queue, uint64_t size)
 {
@@ -409,7 +406,6 @@ skim_status skim_cpu_record_upload(skim_backend_queue *base, skim_buffer *buffer
 }
 
 // ---- life
-// -----------------------------------------------------------------------------------------
 
 skim_status skim_cpu_queue_prepare(skim_backend_queue *base, const skim_shape *shape)
 {

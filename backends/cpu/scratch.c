@@ -51,3 +51,21 @@ void skim_cpu_scratch_deinit(skim_cpu_scratch *scratch, const skim_device *devic
     skim_release(device->host, scratch->memory, (size_t)size);
     *scratch = (skim_cpu_scratch){0};
 }
+
+uint64_t skim_cpu_divide_rows(const skim_cpu_context *context, const skim_tensor *rows,
+                              uint32_t row_count,
+                              uint64_t (*items)(const void *args, const skim_row *row),
+                              const void *args, const uint64_t **starts)
+{
+    skim_cpu_arena arena = skim_cpu_shared_arena(context->scratch);
+    uint64_t *filled = skim_cpu_take(&arena, (uint64_t)row_count + 1, sizeof *filled);
+    const skim_row *row = skim_cpu_rows(rows);
+    uint64_t count = 0;
+    for (uint32_t r = 0; r < row_count; r++) {
+        filled[r] = count;
+        count += items(args, &row[r]);
+    }
+    filled[row_count] = count;
+    *starts = filled;
+    return count;
+}

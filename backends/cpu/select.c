@@ -138,18 +138,17 @@ static void select_item(void *argument, uint64_t item, uint32_t worker)
     choose(call, row, divide_list(row), scores, take_scratch(&arena, shape), lists);
 }
 
+static uint64_t row_items(const void *argument, const skim_row *row)
+{
+    const skim_select_args *args = argument;
+    bool selects = row->query_count > 0 && !(row->flags & SKIM_ROW_DENSE);
+    return selects ? lists_per_row(args) : 0;
+}
+
 void skim_cpu_select(const skim_cpu_context *context, const skim_select_args *args)
 {
-    skim_cpu_arena arena = skim_cpu_shared_arena(context->scratch);
-    uint64_t *starts = skim_cpu_take(&arena, (uint64_t)args->row_count + 1, sizeof *starts);
-    const skim_row *rows = skim_cpu_rows(&args->rows);
-    uint64_t items = 0;
-    for (uint32_t r = 0; r < args->row_count; r++) {
-        starts[r] = items;
-        if (rows[r].query_count > 0 && !(rows[r].flags & SKIM_ROW_DENSE))
-            items += lists_per_row(args);
-    }
-    starts[args->row_count] = items;
-    select_call call = {.context = context, .args = args, .starts = starts};
+    select_call call = {.context = context, .args = args};
+    uint64_t items =
+        skim_cpu_divide_rows(context, &args->rows, args->row_count, row_items, args, &call.starts);
     skim_cpu_team_run(context->team, items, select_item, &call);
 }

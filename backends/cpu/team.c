@@ -30,7 +30,6 @@ static uint32_t generation_of(uint64_t gate)
 }
 
 // ---- workers
-// --------------------------------------------------------------------------------------
 
 static bool has_news(skim_cpu_team *team, uint32_t seen)
 {
@@ -94,7 +93,6 @@ static void *worker_main(void *argument)
 }
 
 // ---- jobs
-// -----------------------------------------------------------------------------------------
 
 static void wait_for_workers(skim_cpu_team *team, uint32_t joined)
 {
@@ -169,7 +167,6 @@ void skim_cpu_team_run(skim_cpu_team *team, uint64_t items, skim_cpu_task task, 
 }
 
 // ---- life
-// -----------------------------------------------------------------------------------------
 
 static void stop_workers(skim_cpu_team *team)
 {
