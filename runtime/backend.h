@@ -23,6 +23,7 @@ typedef struct skim_backend skim_backend;
 typedef struct skim_host {
     skim_allocator allocator; // always complete; use skim_allocate and skim_release (memory.h)
     skim_log log;             // use skim_log_write (error.h)
+    skim_store store;         // use skim_store_load and skim_store_save (store.h)
 } skim_host;
 
 struct skim_device {
@@ -40,9 +41,14 @@ struct skim_device {
 struct skim_buffer {
     skim_device *device;
     uint64_t size;
-    void *host; // where the host can address it directly, or NULL
+    void *host;    // where the host can address it directly, or NULL
+    uint64_t wipe; // bytes from its start that buffer_destroy sets to zero before it releases them
     void *impl;
 };
+
+// Destroys a buffer of the core's, whose first `used` bytes may hold what a model was told. NULL is
+// ignored.
+void skim_buffer_wipe(skim_buffer *buffer, uint64_t used);
 
 // The part of a queue that backends see; the core's queue (runtime/queue.h) starts with it.
 typedef struct skim_backend_queue {
@@ -95,6 +101,8 @@ struct skim_backend {
                           const void *data, uint64_t size);
     skim_status (*download)(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
                             void *data, uint64_t size);
+    skim_status (*copy)(skim_backend_queue *queue, skim_buffer *source, uint64_t source_offset,
+                        skim_buffer *destination, uint64_t destination_offset, uint64_t size);
     skim_status (*zero)(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
                         uint64_t size);
     skim_status (*mark)(skim_backend_queue *queue, uint32_t index);
@@ -109,8 +117,9 @@ struct skim_backend {
 
     // Running. submit starts what was recorded and gives the point at which it is done; points
     // count up from 1. will_wait says that the caller waits next. wait: SKIM_TIMEOUT when the time
-    // is up; failures of submitted work are sticky. mark_time: SKIM_STATE if the mark was not
-    // reached.
+    // is up; SKIM_FAILED if work up to the point failed and the queue goes on (the core marks what
+    // depended on it); SKIM_DEVICE_LOST, with lost set, if nothing can. mark_time: SKIM_STATE if
+    // the mark was not reached.
     skim_status (*submit)(skim_backend_queue *queue, bool will_wait, uint64_t *point);
     skim_status (*wait)(skim_backend_queue *queue, uint64_t point, uint64_t timeout_ns);
     skim_status (*mark_time)(skim_backend_queue *queue, uint32_t index, uint64_t *nanoseconds);

@@ -40,6 +40,13 @@ void skim_buffer_destroy(skim_buffer *buffer)
     atomic_fetch_sub(&device->objects, 1);
 }
 
+void skim_buffer_wipe(skim_buffer *buffer, uint64_t used)
+{
+    if (buffer)
+        buffer->wipe = used;
+    skim_buffer_destroy(buffer);
+}
+
 uint64_t skim_buffer_size(const skim_buffer *buffer)
 {
     return buffer ? buffer->size : 0;

@@ -2,6 +2,7 @@
 
 #include "runtime/layer.h"
 #include "runtime/policy.h"
+#include "runtime/progress.h"
 #include "runtime/validate.h"
 
 #include <string.h>
@@ -122,7 +123,7 @@ static bool add_product(uint64_t *sum, uint64_t a, uint64_t b, uint64_t c, uint6
 }
 
 typedef struct skim_totals {
-    uint64_t pages, bounds;
+    uint64_t pages, bounds;  // bounds with their centres
     uint64_t step_staging;   // of the largest layer, two steps deep
     uint64_t decode_staging; // of all layers, one token per sequence
     uint64_t queue_scratch;  // of the largest layer
@@ -131,7 +132,7 @@ typedef struct skim_totals {
 
 static bool add_layer(const skim_device *device, const skim_shape *shape, skim_totals *totals)
 {
-    uint64_t bounds = device->backend->bounds_size(device, shape);
+    uint64_t bounds = device->backend->bounds_size(device, shape) + skim_layer_centre_bytes(shape);
     uint64_t staging = skim_shape_staging(shape);
     uint64_t scratch = device->backend->scratch_size(device, shape);
     if (staging > totals->step_staging)
@@ -156,8 +157,8 @@ static bool host_size(const skim_cache_options *options, uint32_t max_pages, uin
            add_product(bytes, options->max_sequences,
                        sizeof(skim_sequence) + sizeof(skim_step_member), 1, 1) &&
            add_product(bytes, options->max_sequences, max_pages, sizeof(uint32_t), 1) &&
-           add_product(bytes, options->max_sequences, options->layer_count + 1, sizeof(skim_row),
-                       1);
+           add_product(bytes, options->max_sequences, options->layer_count + SKIM_ROWS_EXTRA,
+                       sizeof(skim_row), 1);
 }
 
 static skim_status make_plan(skim_queue *queue, const skim_cache_options *options,
@@ -188,8 +189,8 @@ static skim_status make_plan(skim_queue *queue, const skim_cache_options *option
            add_product(&scratch, options->max_sequences, shape.max_pages, sizeof(uint32_t), 1) &&
            add_product(&scratch, options->max_sequences, shape.max_pages, totals.q_heads,
                        sizeof(float) + sizeof(uint32_t)) &&
-           add_product(&scratch, options->max_sequences, options->layer_count + 1, sizeof(skim_row),
-                       1) &&
+           add_product(&scratch, options->max_sequences, options->layer_count + SKIM_ROWS_EXTRA,
+                       sizeof(skim_row), 1) &&
            skim_add(totals.pages, totals.bounds, &sum) && skim_add(sum, scratch, &sum);
     if (!fits)
         return skim_fail(error, SKIM_INVALID, "the size of this cache overflows 64 bits");
@@ -298,20 +299,34 @@ skim_status skim_cache_get_policy(const skim_cache *cache, uint32_t layer, skim_
 
 // --- creation
 
+static size_t row_count(const skim_cache *cache)
+{
+    return (size_t)cache->max_sequences * (cache->layer_count + SKIM_ROWS_EXTRA);
+}
+
+// Zeroes all of a buffer that computing may have written.
+static void wipe(const skim_cache *cache, skim_buffer *buffer)
+{
+    skim_buffer_wipe(buffer, cache->pool.used > 0 ? skim_buffer_size(buffer) : 0);
+}
+
 static void free_cache(skim_cache *cache)
 {
     const skim_host *host = cache->host;
     for (uint32_t i = 0; cache->layers && i < cache->layer_count; i++) {
-        skim_buffer_destroy(cache->layers[i].pages);
-        skim_buffer_destroy(cache->layers[i].bounds);
+        const skim_cache_layer *own = &cache->layers[i];
+        // Memory that was never touched stays untouched.
+        skim_buffer_wipe(own->pages, cache->pool.used * skim_layer_slot_bytes(&own->shape));
+        wipe(cache, own->bounds);
+        wipe(cache, own->centre);
     }
     skim_buffer_destroy(cache->tables);
     skim_buffer_destroy(cache->rows_buffer);
-    skim_buffer_destroy(cache->scores);
-    skim_buffer_destroy(cache->lists);
+    wipe(cache, cache->scores);
+    wipe(cache, cache->lists);
     skim_pool_deinit(host, &cache->pool);
     size_t sequences = cache->max_sequences;
-    skim_release(host, cache->rows, (cache->layer_count + 1) * sequences * sizeof *cache->rows);
+    skim_release(host, cache->rows, row_count(cache) * sizeof *cache->rows);
     skim_release(host, cache->slots, sequences * cache->max_pages * sizeof *cache->slots);
     skim_release(host, cache->step.members, sequences * sizeof *cache->step.members);
     skim_release(host, cache->sequences, sequences * sizeof *cache->sequences);
@@ -330,7 +345,7 @@ static skim_status allocate_host(skim_cache *cache)
     cache->sequences = skim_allocate(host, sequences * sizeof *cache->sequences);
     cache->step.members = skim_allocate(host, sequences * sizeof *cache->step.members);
     cache->slots = skim_allocate(host, sequences * cache->max_pages * sizeof *cache->slots);
-    cache->rows = skim_allocate(host, (cache->layer_count + 1) * sequences * sizeof *cache->rows);
+    cache->rows = skim_allocate(host, row_count(cache) * sizeof *cache->rows);
     bool complete = cache->layers && cache->classes && cache->sequences && cache->step.members &&
                     cache->slots && cache->rows;
     if (!complete || skim_pool_init(host, &cache->pool, cache->plan.slots) != SKIM_OK)
@@ -365,6 +380,8 @@ static skim_status allocate_layers(skim_cache *cache, const skim_cache_options *
         if (status == SKIM_OK)
             status = create_buffer(cache, device->backend->bounds_size(device, &own->shape),
                                    &own->bounds);
+        if (status == SKIM_OK && skim_layer_centre_bytes(&own->shape) > 0)
+            status = create_buffer(cache, skim_layer_centre_bytes(&own->shape), &own->centre);
         if (status != SKIM_OK)
             return status;
     }
@@ -378,10 +395,9 @@ static skim_status allocate_shared(skim_cache *cache)
         q_heads =
             cache->layers[i].shape.q_heads > q_heads ? cache->layers[i].shape.q_heads : q_heads;
     uint64_t pages = (uint64_t)cache->max_sequences * cache->max_pages;
-    uint64_t rows = (uint64_t)cache->max_sequences * (cache->layer_count + 1);
     skim_status status = create_buffer(cache, pages * sizeof(uint32_t), &cache->tables);
     if (status == SKIM_OK)
-        status = create_buffer(cache, rows * sizeof(skim_row), &cache->rows_buffer);
+        status = create_buffer(cache, row_count(cache) * sizeof(skim_row), &cache->rows_buffer);
     if (status == SKIM_OK)
         status = create_buffer(cache, pages * q_heads * sizeof(float), &cache->scores);
     if (status == SKIM_OK)
@@ -434,6 +450,7 @@ skim_status skim_cache_create(skim_queue *queue, const skim_cache_options *optio
     made->max_step_tokens = taken.max_step_tokens;
     made->max_sequence_tokens = taken.max_sequence_tokens;
     made->max_pages = pages_of(taken.max_sequence_tokens, taken.page_size);
+    made->keep_freed = taken.keep_freed;
     made->policy = policy;
     made->plan = plan;
     made->staging = staging;
@@ -448,6 +465,8 @@ skim_status skim_cache_create(skim_queue *queue, const skim_cache_options *optio
     }
     link_sequences(made);
     classify_layers(made);
+    made->next_on_queue = queue->caches;
+    queue->caches = made;
     *cache = made;
     return SKIM_OK;
 }
@@ -457,6 +476,10 @@ void skim_cache_destroy(skim_cache *cache)
     if (!cache)
         return;
     skim_queue_finish(cache->queue); // a failure leaves nothing to wait for
+    skim_cache **link = &cache->queue->caches;
+    while (*link != cache)
+        link = &(*link)->next_on_queue;
+    *link = cache->next_on_queue;
     free_cache(cache);
 }
 
@@ -469,7 +492,15 @@ static bool has_earlier_twin(const skim_cache *cache, uint32_t layer)
     return false;
 }
 
-skim_status skim_cache_prepare(skim_cache *cache)
+static skim_status prepare_layer(skim_cache *cache, uint32_t layer)
+{
+    skim_status status = skim_queue_prepare(cache->queue, &cache->layers[layer].shape);
+    if (status == SKIM_OK && !has_earlier_twin(cache, layer) && SELF_TEST)
+        status = skim_cache_self_test(cache, &cache->layers[layer]);
+    return skim_cache_fail(cache, status);
+}
+
+skim_status skim_cache_prepare(skim_cache *cache, const skim_progress *progress)
 {
     if (!cache)
         return SKIM_INVALID;
@@ -478,16 +509,45 @@ skim_status skim_cache_prepare(skim_cache *cache)
     skim_status status = skim_queue_finish(cache->queue);
     if (status == SKIM_OK)
         status = skim_queue_reserve_staging(cache->queue, cache->staging);
-    for (uint32_t i = 0; i < cache->layer_count && status == SKIM_OK; i++) {
-        const skim_cache_layer *layer = &cache->layers[i];
-        status = skim_queue_prepare(cache->queue, &layer->shape);
-        if (status == SKIM_OK && !has_earlier_twin(cache, i) && SELF_TEST)
-            status = skim_cache_self_test(cache, layer);
-    }
     if (status != SKIM_OK)
         return skim_cache_fail(cache, status);
-    cache->prepared = true;
-    return SKIM_OK;
+    while (cache->prepared_layers < cache->layer_count && status == SKIM_OK) {
+        status = prepare_layer(cache, cache->prepared_layers);
+        if (status != SKIM_OK)
+            return status;
+        cache->prepared_layers++;
+        status = skim_progress_report(progress, cache->prepared_layers, cache->layer_count,
+                                      &cache->error);
+    }
+    cache->prepared = cache->prepared_layers == cache->layer_count;
+    return status;
+}
+
+skim_status skim_cache_copy_slot(skim_cache *cache, uint32_t from, uint32_t to)
+{
+    skim_status status = SKIM_OK;
+    for (uint32_t i = 0; i < cache->layer_count && status == SKIM_OK; i++) {
+        const skim_cache_layer *own = &cache->layers[i];
+        uint64_t size = skim_layer_slot_bytes(&own->shape);
+        status =
+            skim_queue_copy(cache->queue, own->pages, from * size, own->pages, to * size, size);
+    }
+    return skim_cache_fail(cache, status);
+}
+
+void skim_cache_note_failure(skim_cache *cache, uint64_t reached)
+{
+    if (cache->step.open)
+        cache->step.failed = true;
+    for (uint32_t i = 0; i < cache->max_sequences; i++) {
+        skim_sequence *sequence = &cache->sequences[i];
+        if (sequence->alive && sequence->last_point > reached)
+            sequence->broken = true;
+    }
+    for (uint32_t i = 0; i < cache->layer_count; i++) {
+        if (cache->layers[i].freeze_point > reached)
+            cache->layers[i].frozen = false;
+    }
 }
 
 skim_status skim_cache_get_usage(const skim_cache *cache, skim_cache_usage *usage)

@@ -61,3 +61,10 @@ uint64_t skim_layer_slot_bytes(const skim_shape *shape)
 {
     return shape->kv_heads * head_elements(shape) * skim_type_size(shape->type);
 }
+
+uint64_t skim_layer_centre_bytes(const skim_shape *shape)
+{
+    if (shape->bounds_type != SKIM_BOUNDS_I8)
+        return 0;
+    return (uint64_t)shape->kv_heads * shape->key_dim * sizeof(float);
+}

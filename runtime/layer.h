@@ -12,6 +12,9 @@ skim_status skim_layer_check(const skim_layer *layers, uint32_t index, skim_laye
 void skim_layer_paged(const skim_shape *shape, skim_buffer *pages, skim_paged *keys,
                       skim_paged *values);
 
+// Bytes of the centre of i8 bounds; 0 for others.
+uint64_t skim_layer_centre_bytes(const skim_shape *shape);
+
 // Bytes of one slot's payload.
 uint64_t skim_layer_slot_bytes(const skim_shape *shape);
 

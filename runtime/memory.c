@@ -27,5 +27,7 @@ void *skim_allocate(const struct skim_host *host, size_t size)
 
 void skim_release(const struct skim_host *host, void *memory, size_t size)
 {
+    if (memory)
+        memset(memory, 0, size); // it may hold what the model was told
     skim_release_raw(host, memory, size, SKIM_ALIGNMENT);
 }

@@ -24,7 +24,9 @@
     X(append_bounds_past_end, "bounds count a slot past the end")                                  \
     X(append_sample_deviation, "meanstd divides by n - 1")                                         \
     X(append_wrong_page, "append stores a token that starts a page in the page before")            \
+    X(append_keeps_tail, "append leaves what another sequence had past the end of a new page")     \
     X(core_budget_rounds_up, "K rounds up instead of down")                                        \
+    X(core_fork_without_copy, "a fork writes a page of its own without the shared one's tokens")   \
     X(core_length_off_by_one, "rows are one token short at a page boundary")
 
 typedef enum skim_mutant_id {

@@ -35,6 +35,8 @@ bool skim_pool_take(skim_pool *pool, uint32_t *slots, uint32_t count)
         assert(pool->references[slot] == 0);
         pool->references[slot] = 1;
         slots[i] = slot;
+        if (slot >= pool->used)
+            pool->used = slot + 1;
     }
     return true;
 }

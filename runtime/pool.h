@@ -8,6 +8,7 @@ typedef struct skim_pool {
     uint32_t slots;
     uint32_t free_count;
     uint32_t shared_count; // slots with more than one reference
+    uint32_t used;         // slots below this may have been taken; none above ever was
     uint32_t *free_slots;  // a stack; the lowest slots come out first of a fresh pool
     uint32_t *references;
 } skim_pool;
@@ -23,6 +24,11 @@ bool skim_pool_take(skim_pool *pool, uint32_t *slots, uint32_t count);
 
 // Adds a reference to each slot.
 void skim_pool_share(skim_pool *pool, const uint32_t *slots, uint32_t count);
+
+static inline bool skim_pool_is_shared(const skim_pool *pool, uint32_t slot)
+{
+    return pool->references[slot] > 1;
+}
 
 // Drops a reference of each slot; those without any are free, and come out again in the order
 // given.

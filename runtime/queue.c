@@ -1,5 +1,7 @@
 #include "runtime/queue.h"
 
+#include "runtime/cache.h"
+
 #include <string.h>
 
 skim_status skim_queue_create(skim_device *device, skim_queue **queue)
@@ -35,7 +37,7 @@ void skim_queue_destroy(skim_queue *queue)
         return;
     skim_device *device = queue->base.device;
     device->backend->queue_destroy(&queue->base);
-    skim_buffer_destroy(queue->staging.buffer);
+    skim_buffer_wipe(queue->staging.buffer, queue->staging.size);
     skim_release(device->host, queue->shapes, queue->shape_capacity * sizeof *queue->shapes);
     skim_error_deinit(&queue->base.error);
     skim_release(device->host, queue, sizeof *queue);
@@ -95,6 +97,30 @@ skim_status skim_queue_submit(skim_queue *queue, uint64_t *point)
     return status;
 }
 
+// Everything submitted after the last point reached is given up: later work may have read what the
+// failed work was to write.
+static void note_failure(skim_queue *queue)
+{
+    for (skim_cache *cache = queue->caches; cache; cache = cache->next_on_queue)
+        skim_cache_note_failure(cache, queue->reached);
+    queue->failed_from = queue->reached + 1;
+    queue->failed_to = queue->reached = queue->submitted;
+}
+
+static skim_status wait_for(skim_queue *queue, uint64_t point, uint64_t timeout_ns)
+{
+    if (queue->failed_to > 0 && point >= queue->failed_from && point <= queue->failed_to)
+        return skim_fail(
+            &queue->base.error, SKIM_FAILED, "the work of points %llu to %llu failed earlier",
+            (unsigned long long)queue->failed_from, (unsigned long long)queue->failed_to);
+    skim_status status = queue->base.device->backend->wait(&queue->base, point, timeout_ns);
+    if (status == SKIM_OK && point > queue->reached)
+        queue->reached = point;
+    if (status == SKIM_FAILED)
+        note_failure(queue);
+    return status;
+}
+
 skim_status skim_queue_wait(skim_queue *queue, uint64_t point, uint64_t timeout_ns)
 {
     skim_status status = skim_queue_usable(queue);
@@ -104,7 +130,7 @@ skim_status skim_queue_wait(skim_queue *queue, uint64_t point, uint64_t timeout_
         return skim_fail(&queue->base.error, SKIM_INVALID,
                          "point %llu was not submitted yet (the last is %llu)",
                          (unsigned long long)point, (unsigned long long)queue->submitted);
-    return queue->base.device->backend->wait(&queue->base, point, timeout_ns);
+    return wait_for(queue, point, timeout_ns);
 }
 
 skim_status skim_queue_finish(skim_queue *queue)
@@ -112,9 +138,8 @@ skim_status skim_queue_finish(skim_queue *queue)
     skim_status status = skim_queue_usable(queue);
     if (status == SKIM_OK)
         status = submit(queue, true);
-    if (status == SKIM_OK)
-        status =
-            queue->base.device->backend->wait(&queue->base, queue->submitted, SKIM_WAIT_FOREVER);
+    if (status == SKIM_OK && queue->submitted > queue->reached)
+        status = wait_for(queue, queue->submitted, SKIM_WAIT_FOREVER);
     return status;
 }
 
@@ -155,6 +180,21 @@ skim_status skim_queue_download(skim_queue *queue, skim_buffer *buffer, uint64_t
         return status;
     return recorded(queue,
                     buffer->device->backend->download(&queue->base, buffer, offset, data, size));
+}
+
+skim_status skim_queue_copy(skim_queue *queue, skim_buffer *source, uint64_t source_offset,
+                            skim_buffer *destination, uint64_t destination_offset, uint64_t size)
+{
+    skim_status status = check_transfer(queue, source, source_offset, queue, size);
+    if (status == SKIM_OK)
+        status = check_transfer(queue, destination, destination_offset, queue, size);
+    if (status != SKIM_OK)
+        return status;
+    if (source == destination && source_offset < destination_offset + size &&
+        destination_offset < source_offset + size)
+        return skim_fail(&queue->base.error, SKIM_INVALID, "the ranges of the copy overlap");
+    return recorded(queue, source->device->backend->copy(&queue->base, source, source_offset,
+                                                         destination, destination_offset, size));
 }
 
 skim_status skim_queue_zero(skim_queue *queue, skim_buffer *buffer, uint64_t offset, uint64_t size)

@@ -26,8 +26,12 @@ struct skim_queue {
     skim_shape *shapes; // prepared
     uint32_t shape_count;
     uint32_t shape_capacity;
-    uint64_t submitted; // the last point
-    bool recorded;      // something since then
+    uint64_t submitted;   // the last point
+    uint64_t reached;     // the last point known to be done, or given up
+    uint64_t failed_from; // points failed_from .. failed_to failed; 0: none did
+    uint64_t failed_to;
+    bool recorded;      // something since the last point
+    skim_cache *caches; // that use it
 };
 
 // SKIM_OK, or why nothing can be recorded.

@@ -30,6 +30,8 @@ void skim_rows_fill(const skim_cache *cache, uint32_t policy_class, const skim_p
             .table_start = member->sequence->index * cache->max_pages,
         };
         skim_policy_row(policy, dense, cache->page_size, &rows[i]);
+        if (member->clear)
+            rows[i].flags |= SKIM_ROW_CLEAR;
     }
 }
 
@@ -42,14 +44,19 @@ skim_status skim_rows_upload(skim_cache *cache, uint32_t first_class, uint32_t c
                              skim_rows_of(cache, first_class), size);
 }
 
-skim_status skim_table_upload(skim_cache *cache, const skim_sequence *sequence, uint32_t first)
+skim_status skim_table_upload(skim_sequence *sequence)
 {
-    if (first == sequence->page_count)
+    skim_cache *cache = sequence->cache;
+    uint32_t first = sequence->uploaded;
+    if (first >= sequence->page_count)
         return SKIM_OK;
     uint64_t start = (uint64_t)sequence->index * cache->max_pages + first;
-    return skim_queue_upload(cache->queue, cache->tables, start * sizeof(uint32_t),
-                             sequence->slots + first,
-                             (uint64_t)(sequence->page_count - first) * sizeof(uint32_t));
+    skim_status status = skim_queue_upload(
+        cache->queue, cache->tables, start * sizeof(uint32_t), sequence->slots + first,
+        (uint64_t)(sequence->page_count - first) * sizeof(uint32_t));
+    if (status == SKIM_OK)
+        sequence->uploaded = sequence->page_count;
+    return status;
 }
 
 uint32_t skim_table_count(const skim_cache *cache)

@@ -55,10 +55,11 @@ skim_status skim_runtime_create_with(const skim_runtime_options *options,
     skim_runtime_options taken = {.size_of = sizeof taken};
     if (!runtime || (options && !skim_take(&taken, sizeof taken, options)))
         return SKIM_INVALID;
-    if (!taken.allocator.allocate != !taken.allocator.release)
+    if (!taken.allocator.allocate != !taken.allocator.release ||
+        !taken.store.load != !taken.store.save)
         return SKIM_INVALID;
 
-    skim_host host = {.allocator = taken.allocator, .log = taken.log};
+    skim_host host = {.allocator = taken.allocator, .log = taken.log, .store = taken.store};
     if (!host.allocator.allocate)
         host.allocator = (skim_allocator){default_allocate, default_release, NULL};
     skim_runtime *made = skim_allocate(&host, sizeof *made);

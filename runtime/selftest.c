@@ -16,7 +16,7 @@ typedef struct self_test {
     skim_queue *queue;
     skim_shape shape;
     uint32_t tokens;
-    skim_buffer *pages, *bounds, *scores, *lists;
+    skim_buffer *pages, *bounds, *centre, *scores, *lists;
     void *k, *v;
     float *q, *out;
     uint32_t list[CHOSEN];
@@ -87,6 +87,8 @@ static skim_status allocate(self_test *test)
     if (status == SKIM_OK)
         status =
             skim_buffer_create(device, device->backend->bounds_size(device, shape), &test->bounds);
+    if (status == SKIM_OK && skim_layer_centre_bytes(shape) > 0)
+        status = skim_buffer_create(device, skim_layer_centre_bytes(shape), &test->centre);
     if (status == SKIM_OK)
         status = skim_buffer_create(device, lists, &test->scores);
     if (status == SKIM_OK)
@@ -99,6 +101,7 @@ static void release(self_test *test)
     const skim_host *host = test->queue->base.device->host;
     skim_buffer_destroy(test->pages);
     skim_buffer_destroy(test->bounds);
+    skim_buffer_destroy(test->centre);
     skim_buffer_destroy(test->scores);
     skim_buffer_destroy(test->lists);
     skim_release(host, test->k, kv_elements(test) * sizeof(float));
@@ -127,6 +130,8 @@ static skim_status record(self_test *test)
         .k = skim_tensor_host(test->k, shape->type),
         .v = skim_tensor_host(test->v, shape->type),
         .bounds = test->bounds,
+        .centre = test->centre,
+        .freeze = test->centre != NULL,
     };
     skim_layer_paged(shape, test->pages, &append.keys, &append.values);
     skim_status status = skim_append(test->queue, &append);
@@ -141,6 +146,7 @@ static skim_status record(self_test *test)
         .table_count = PAGES,
         .q = skim_tensor_host(test->q, SKIM_F32),
         .bounds = test->bounds,
+        .centre = test->centre,
         .spread = 1.0f,
         .scores = test->scores,
         .score_stride = PAGES,

@@ -33,7 +33,7 @@ skim_status skim_queue_reserve_staging(skim_queue *queue, uint64_t size)
     if (status != SKIM_OK)
         return skim_fail(&queue->base.error, status, "no memory for %llu bytes of staging",
                          (unsigned long long)size);
-    skim_buffer_destroy(staging->buffer);
+    skim_buffer_wipe(staging->buffer, staging->size);
     *staging = (skim_staging){.buffer = grown, .size = size};
     return SKIM_OK;
 }
@@ -51,9 +51,11 @@ static skim_status free_oldest(skim_queue *queue)
             return SKIM_OK;
         }
     }
-    skim_status status = skim_queue_wait(queue, staging->marks[0].point, SKIM_WAIT_FOREVER);
-    if (status != SKIM_OK)
-        return status;
+    if (staging->marks[0].point > queue->reached) {
+        skim_status status = skim_queue_wait(queue, staging->marks[0].point, SKIM_WAIT_FOREVER);
+        if (status != SKIM_OK)
+            return status;
+    }
     staging->tail = staging->marks[0].head;
     staging->mark_count--;
     memmove(staging->marks, staging->marks + 1, staging->mark_count * sizeof *staging->marks);

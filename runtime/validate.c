@@ -219,7 +219,8 @@ static const char *row_fault(const skim_row *row, const skim_shape *shape, uint3
                              uint32_t table_count, int properties)
 {
     uint32_t pages = row->length / shape->page_size + (row->length % shape->page_size != 0);
-    if (row->flags & ~SKIM_ROW_DENSE || row->reserved[0] || row->reserved[1] || row->reserved[2])
+    if (row->flags & ~(SKIM_ROW_DENSE | SKIM_ROW_CLEAR) || row->reserved[0] || row->reserved[1] ||
+        row->reserved[2])
         return "unknown flags or reserved words that are not zero";
     if (row->page_count != pages)
         return "page_count is not ceil(length / page_size)";

@@ -105,6 +105,19 @@ static skim_status check_bounds(const skim_common *common, const skim_buffer *bo
     return skim_span_check(common->device, "bounds", bounds, offset, size, 1, 64, common->error);
 }
 
+static skim_status check_centre(const skim_common *common, const skim_buffer *centre,
+                                uint64_t offset)
+{
+    const skim_shape *shape = &common->shape;
+    if (shape->bounds_type == SKIM_BOUNDS_I8)
+        return skim_span_check(common->device, "centre", centre, offset,
+                               (uint64_t)shape->kv_heads * shape->key_dim, sizeof(float), 64,
+                               common->error);
+    if (centre)
+        return skim_fail(common->error, SKIM_INVALID, "only bounds of type i8 have a centre");
+    return SKIM_OK;
+}
+
 static skim_status check_scores(const skim_common *common, const skim_buffer *scores,
                                 uint64_t offset, uint64_t stride, uint32_t row_count)
 {
@@ -187,16 +200,24 @@ static skim_status check_append(const skim_append_args *args, skim_append_args *
                                 skim_common *common, skim_stage_item items[2])
 {
     const skim_shape *shape = &common->shape;
-    TRY(check_tokens(common, args->token_count));
+    bool stores = args->k.type != SKIM_TYPE_NONE || args->v.type != SKIM_TYPE_NONE;
+    int properties = stores ? SKIM_ROWS_TABLED | SKIM_ROWS_QUERIED : SKIM_ROWS_TABLED;
+    if (stores)
+        TRY(check_tokens(common, args->token_count));
     TRY(check_rows(common, &taken->rows, args->row_count, args->token_count, &taken->table,
-                   args->table_count, SKIM_ROWS_TABLED | SKIM_ROWS_QUERIED));
+                   args->table_count, properties));
     TRY(skim_paged_check(common->device, "keys", &args->keys, shape, shape->key_dim,
                          common->error));
     TRY(skim_paged_check(common->device, "values", &args->values, shape, shape->value_dim,
                          common->error));
     TRY(check_bounds(common, args->bounds, args->bounds_offset));
-    if (args->token_count == 0)
+    TRY(check_centre(common, args->centre, args->centre_offset));
+    if (args->freeze > 1 || (args->freeze && !args->centre))
+        return skim_fail(common->error, SKIM_INVALID, "freeze is 0, or 1 with a centre");
+    if (!stores)
         return SKIM_OK;
+    if (args->token_count == 0)
+        return skim_fail(common->error, SKIM_INVALID, "token_count must not be 0");
     uint32_t types = 1u << shape->type;
     items[0] = (skim_stage_item){
         {"k", args->token_count, shape->kv_heads, shape->key_dim, types}, &taken->k, false, {0}};
@@ -218,7 +239,7 @@ skim_status skim_append(skim_queue *queue, const skim_append_args *args)
     const skim_append_args given = taken;
     TRY(check_append(&given, &taken, &common, items));
     taken.shape = &common.shape;
-    uint32_t first = taken.token_count > 0 ? 0 : 2;
+    uint32_t first = taken.k.type != SKIM_TYPE_NONE ? 0 : 2;
     items[2] = rows_item(&taken.rows, taken.row_count);
     items[3] = table_item(&taken.table, taken.table_count);
     TRY(skim_queue_stage(queue, items + first, 4 - first));
@@ -238,6 +259,7 @@ static skim_status check_estimate(skim_estimate_args *taken, const skim_common *
     TRY(check_rows(common, &taken->rows, taken->row_count, taken->token_count, &taken->table,
                    taken->table_count, ROWS_ESTIMATED));
     TRY(check_bounds(common, taken->bounds, taken->bounds_offset));
+    TRY(check_centre(common, taken->centre, taken->centre_offset));
     TRY(check_scores(common, taken->scores, taken->scores_offset, taken->score_stride,
                      taken->row_count));
     if (!(taken->spread >= 0.0f) || isinf(taken->spread))

@@ -25,15 +25,32 @@ static uint32_t head_chunks(const skim_shape *shape)
     return (shape->kv_heads + HEADS_PER_ITEM - 1) / HEADS_PER_ITEM;
 }
 
-// Pages that get new tokens; without any, the last one, whose bounds are asked for.
+// Pages that get new tokens, or whose bounds are asked for.
 static void touched_pages(const skim_row *row, uint32_t page_size, uint32_t *first, uint32_t *count)
 {
     *first = *count = 0;
-    if (row->length == 0)
+    if (row->query_count == 0)
         return;
     uint32_t last = (row->length - 1) / page_size;
-    *first = row->query_count > 0 ? (row->length - row->query_count) / page_size : last;
+    *first = (row->length - row->query_count) / page_size;
     *count = last - *first + 1;
+}
+
+// Zeroes the tokens past the end of the last page.
+static void clear_tail(const skim_append_args *args, const skim_row *row, uint32_t kv_head)
+{
+    const skim_shape *shape = args->shape;
+    const size_t size = skim_type_size(shape->type);
+    const uint64_t slot = skim_cpu_table(&args->table, row)[row->page_count - 1];
+    char *keys = skim_cpu_paged(&args->keys, shape->type, kv_head);
+    char *values = skim_cpu_paged(&args->values, shape->type, kv_head);
+    for (uint64_t token = row->length % shape->page_size; token < shape->page_size; token++) {
+        memset(keys + (slot * args->keys.page_stride + token * args->keys.token_stride) * size, 0,
+               shape->key_dim * size);
+        memset(values +
+                   (slot * args->values.page_stride + token * args->values.token_stride) * size,
+               0, shape->value_dim * size);
+    }
 }
 
 static void store_tokens(const skim_append_args *args, const skim_row *row, uint32_t page,
@@ -105,7 +122,11 @@ static void append_item(void *argument, uint64_t item, uint32_t worker)
     uint32_t kv_head = index % head_chunks(shape) * HEADS_PER_ITEM;
     uint32_t end = skim_cpu_minimum(shape->kv_heads, kv_head + HEADS_PER_ITEM);
     for (; kv_head < end; kv_head++) {
-        store_tokens(args, row, page, kv_head);
+        if (args->k.type != SKIM_TYPE_NONE)
+            store_tokens(args, row, page, kv_head);
+        if (row->flags & SKIM_ROW_CLEAR && page == row->page_count - 1 &&
+            row->length % shape->page_size != 0 && !SKIM_MUTANT(append_keeps_tail))
+            clear_tail(args, row, kv_head);
         update_bounds(call, row, page, kv_head);
     }
 }

@@ -134,6 +134,7 @@ const skim_backend skim_backend_cpu = {
     .prepare = skim_cpu_queue_prepare,
     .upload = skim_cpu_record_upload,
     .download = skim_cpu_record_download,
+    .copy = skim_cpu_record_copy,
     .zero = skim_cpu_record_zero,
     .mark = skim_cpu_record_mark,
     .append = skim_cpu_record_append,

@@ -166,6 +166,7 @@ skim_status skim_cpu_buffer_create(skim_buffer *buffer)
 
 void skim_cpu_buffer_destroy(skim_buffer *buffer)
 {
+    memset(buffer->host, 0, (size_t)buffer->wipe);
     skim_release_raw(buffer->device->host, buffer->host, (size_t)buffer->size,
                      buffer_alignment(buffer->size));
     buffer->host = NULL;

@@ -311,6 +311,17 @@ skim_status skim_cpu_record_zero(skim_backend_queue *queue, skim_buffer *buffer,
     return record(queue, &recorded);
 }
 
+skim_status skim_cpu_record_copy(skim_backend_queue *queue, skim_buffer *source,
+                                 uint64_t source_offset, skim_buffer *destination,
+                                 uint64_t destination_offset, uint64_t size)
+{
+    command recorded = {.kind = COMMAND_COPY};
+    recorded.as.copy.to = (char *)destination->host + destination_offset;
+    recorded.as.copy.from = (const char *)source->host + source_offset;
+    recorded.as.copy.size = size;
+    return record(queue, &recorded);
+}
+
 skim_status skim_cpu_record_download(skim_backend_queue *queue, skim_buffer *buffer,
                                      uint64_t offset, void *data, uint64_t size)
 {
@@ -328,7 +339,7 @@ static staging *add_block(skim_cpu_queue *queue, uint64_t size)
     if (size > SIZE_MAX / 2)
         return NULL;
     staging *block = skim_allocate(queue->host, sizeof *block);
-    char *bytes = block ? skim_allocate_raw(queue->host, (size_t)size, 64) : NULL;
+    char *bytes = block ? skim_allocate(queue->host, (size_t)size) : NULL;
     if (!bytes) {
         skim_release(queue->host, block, sizeof *block);
         return NULL;
@@ -340,7 +351,7 @@ static staging *add_block(skim_cpu_queue *queue, uint64_t size)
 
 static void release_block(skim_cpu_queue *queue, staging *block)
 {
-    skim_release_raw(queue->host, block->bytes, (size_t)block->size, 64);
+    skim_release(queue->host, block->bytes, (size_t)block->size);
     skim_release(queue->host, block, sizeof *block);
 }
 

@@ -12,6 +12,9 @@ skim_status skim_cpu_record_upload(skim_backend_queue *queue, skim_buffer *buffe
                                    const void *data, uint64_t size);
 skim_status skim_cpu_record_download(skim_backend_queue *queue, skim_buffer *buffer,
                                      uint64_t offset, void *data, uint64_t size);
+skim_status skim_cpu_record_copy(skim_backend_queue *queue, skim_buffer *source,
+                                 uint64_t source_offset, skim_buffer *destination,
+                                 uint64_t destination_offset, uint64_t size);
 skim_status skim_cpu_record_zero(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
                                  uint64_t size);
 skim_status skim_cpu_record_mark(skim_backend_queue *queue, uint32_t index);

@@ -75,6 +75,15 @@ SKIM_API size_t skim_type_size(skim_type type);
 // Returns "f32", "f16", "bf16", "u32" or "none". Static; never freed.
 SKIM_API const char *skim_type_name(skim_type type);
 
+// Told how a long call gets on; may cancel it. Called on the thread that made the call, between
+// pieces of work. It must not call into the library on objects of the call's queue.
+typedef struct skim_progress {
+    // done of total, in units of the call's own; total does not change within a call. Returns 0 to
+    // go on; anything else makes the call fail with SKIM_CANCELLED. NULL: nobody is told.
+    int (*report)(void *user, uint64_t done, uint64_t total);
+    void *user;
+} skim_progress;
+
 // Objects. Runtime and device are thread-safe; a cache, its sequences and its step, and a queue
 // need external synchronisation (different caches on different queues need none between them).
 typedef struct skim_runtime skim_runtime;

@@ -38,6 +38,9 @@ typedef struct skim_cache_options {
     skim_bounds bounds;
     skim_bounds_type bounds_type;
     const skim_policy *policy; // NULL: skim_policy_defaults()
+    uint32_t keep_freed; // 1: a slot that a sequence gave up reaches the next one as it was. 0:
+                         // what the next one does not overwrite is zeroed. Memory is zeroed before
+                         // it is released in either case
 } skim_cache_options;
 
 // What a cache takes, in bytes.
@@ -56,7 +59,7 @@ typedef struct skim_cache_usage {
     size_t size_of;
     uint32_t slots; // in the pool
     uint32_t slots_free;
-    uint32_t slots_shared; // in more than one sequence
+    uint32_t slots_shared; // in more than one sequence; each counted once
     uint32_t sequences;    // alive
     uint64_t device_bytes; // allocated on the device
 } skim_cache_usage;
@@ -79,9 +82,11 @@ SKIM_API void skim_cache_destroy(skim_cache *cache);
 
 // Builds every kernel the cache can need, reserves the queue's scratch, then runs a small
 // known-answer self-test on the device and refuses (SKIM_FAILED) a driver that fails it. Steps need
-// a prepared cache; skim_step_begin prepares one that is not. Blocks. A second call does nothing.
-// Errors: SKIM_NO_MEMORY, SKIM_UNSUPPORTED, SKIM_FAILED, SKIM_DEVICE_LOST.
-SKIM_API skim_status skim_cache_prepare(skim_cache *cache);
+// a prepared cache; skim_step_begin prepares one that is not. Blocks. A second call does nothing;
+// one after a failure or a cancellation goes on where that one stopped.
+//   progress  told after each layer; NULL: nobody is
+// Errors: SKIM_NO_MEMORY, SKIM_UNSUPPORTED, SKIM_FAILED, SKIM_DEVICE_LOST, SKIM_CANCELLED.
+SKIM_API skim_status skim_cache_prepare(skim_cache *cache, const skim_progress *progress);
 
 // Fills usage (size_of set). Does not block. Errors: SKIM_INVALID.
 SKIM_API skim_status skim_cache_get_usage(const skim_cache *cache, skim_cache_usage *usage);

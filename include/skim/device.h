@@ -70,7 +70,7 @@ SKIM_API size_t skim_device_error(const skim_device *device, char *text, size_t 
 // SKIM_DEVICE_LOST.
 SKIM_API skim_status skim_buffer_create(skim_device *device, uint64_t size, skim_buffer **buffer);
 
-// Frees the buffer. Work that uses it must be done. NULL is ignored.
+// Frees the buffer, without zeroing it. Work that uses it must be done. NULL is ignored.
 SKIM_API void skim_buffer_destroy(skim_buffer *buffer);
 
 // Returns the size in bytes; 0 for NULL.

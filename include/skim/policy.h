@@ -19,7 +19,7 @@ typedef enum skim_bounds {
 // How bounds are stored, fixed for a cache.
 typedef enum skim_bounds_type {
     SKIM_BOUNDS_NATIVE = 0, // in the type of the keys
-    SKIM_BOUNDS_I8 = 1      // not implemented yet: refused with SKIM_UNSUPPORTED
+    SKIM_BOUNDS_I8 = 1 // int8 around a frozen centre, one scale per vector: half of f16's bytes
 } skim_bounds_type;
 
 // For whom a list of pages is chosen.

@@ -52,6 +52,12 @@ SKIM_API skim_status skim_queue_upload(skim_queue *queue, skim_buffer *buffer, u
 SKIM_API skim_status skim_queue_download(skim_queue *queue, skim_buffer *buffer, uint64_t offset,
                                          void *data, uint64_t size);
 
+// Records a copy of size > 0 bytes between two buffers of the device, or within one if the ranges
+// do not overlap. Errors: as skim_queue_upload.
+SKIM_API skim_status skim_queue_copy(skim_queue *queue, skim_buffer *source, uint64_t source_offset,
+                                     skim_buffer *destination, uint64_t destination_offset,
+                                     uint64_t size);
+
 // Records the setting of size > 0 bytes of a buffer to zero. Errors: as skim_queue_upload.
 SKIM_API skim_status skim_queue_zero(skim_queue *queue, skim_buffer *buffer, uint64_t offset,
                                      uint64_t size);

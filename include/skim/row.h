@@ -9,6 +9,9 @@
 // query has it. skim_policy_resolve also sets it when page_count <= select_count; such a row
 // without it has all of its pages on its lists.
 #define SKIM_ROW_DENSE 1u
+// Append also sets to zero what lies past the row's length in its last page, for every kv head: a
+// page that another sequence had before holds nothing of it afterwards.
+#define SKIM_ROW_CLEAR 2u
 
 typedef struct skim_row {
     uint32_t length;       // valid tokens, those that this step appends included

@@ -34,18 +34,34 @@ typedef struct skim_log {
     skim_log_level level; // messages above this level are not formatted at all
 } skim_log;
 
+// Keeps what is expensive to make, such as compiled kernels, between runs of the program: the host
+// writes it to a file, a database or nowhere. Keys are text of letters, digits, '-', '_' and '.',
+// at most 127 long, fit for file names, and name device, driver and version: a value never changes
+// its meaning. Values are checked when they come back; one that was damaged or lost is made again.
+// Both functions must be thread-safe, are called by device_open and prepare only, and must not call
+// into the library.
+typedef struct skim_store {
+    // Returns the size of the value kept under key, 0 if there is none. Copies it to data if it
+    // fits capacity, else writes nothing.
+    size_t (*load)(void *user, const char *key, void *data, size_t capacity);
+    // Keeps size bytes under key, in place of an earlier value. A failure is the host's to note.
+    void (*save)(void *user, const char *key, const void *data, size_t size);
+    void *user;
+} skim_store;
+
 typedef struct skim_runtime_options {
     size_t size_of;
     skim_allocator allocator; // all NULL: the C library's
     skim_log log;             // message NULL: silent
+    skim_store store;         // all NULL: nothing is kept
 } skim_runtime_options;
 
 // Creates a runtime and looks for the devices of every backend. Does not open any.
 //   options  may be NULL for the defaults; copied
 //   runtime  receives the runtime; destroy it with skim_runtime_destroy
 // Blocks while drivers are asked for their devices. Any thread.
-// Errors: SKIM_INVALID (runtime NULL, size_of wrong, only one of allocate and release given),
-// SKIM_NO_MEMORY.
+// Errors: SKIM_INVALID (runtime NULL, size_of wrong, only one of allocate and release or of load
+// and save given), SKIM_NO_MEMORY.
 SKIM_API skim_status skim_runtime_create(const skim_runtime_options *options,
                                          skim_runtime **runtime);
 

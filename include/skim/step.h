@@ -46,12 +46,16 @@ typedef struct skim_step_attend_args {
     skim_tensor out; // [tokens][q_heads][value_dim], f32, f16 or bf16; written
     skim_tensor lse; // [tokens][q_heads] f32, natural log of the sum of exponentials; written. Type
                      // SKIM_TYPE_NONE: not wanted
-    const skim_policy *policy; // for this call only; NULL: the layer's
+    const skim_policy *policy;     // for this call only; NULL: the layer's
+    const skim_progress *progress; // NULL: the call only records. Else it works in pieces of some
+                                   // hundred tokens, submits and waits for each, and reports tokens
 } skim_step_attend_args;
 
 // Records one layer's attention: estimate, select and attend for the sequences that run sparse,
 // dense attention for the others. When all pages fit the budget the result is the dense result, bit
-// for bit. Errors: as skim_step_append, SKIM_STATE (the layer was not appended in this step).
+// for bit. With progress, for long prefills, it blocks; the results are the same. Errors: as
+// skim_step_append, SKIM_STATE (the layer was not appended in this step), SKIM_CANCELLED (the step
+// stays open and out is undefined; attend may be repeated).
 SKIM_API skim_status skim_step_attend(skim_step *step, uint32_t layer,
                                       const skim_step_attend_args *args);
 

@@ -61,8 +61,13 @@ SKIM_API skim_status skim_bounds_size(skim_device *device, const skim_shape *sha
 SKIM_API skim_status skim_queue_prepare(skim_queue *queue, const skim_shape *shape);
 
 // Stores the new tokens' K and V in their pages and brings the bounds of every touched page up to
-// date: tokens length - query_count .. length - 1 of each row. A row with query_count 0 recomputes
-// the bounds of its last page from the keys there.
+// date: tokens length - query_count .. length - 1 of each row. Rows with query_count 0 are skipped.
+// Without k and v the tokens are in their pages already, and only the bounds are computed: with
+// query_count = length, those of every page of the row.
+//
+// SKIM_BOUNDS_I8 stores bounds as int8 around a centre c0 per kv head and channel, which must not
+// change while bounds that were made with it are in use. freeze sets it, before the bounds, to the
+// mean of the keys of all of this call's tokens.
 typedef struct skim_append_args {
     size_t size_of;
     const skim_shape *shape;
@@ -71,12 +76,16 @@ typedef struct skim_append_args {
     uint32_t token_count; // tokens of all rows together: query_start + query_count stays within it
     skim_tensor table;    // page tables, type SKIM_U32: slot of page p is entry table_start + p
     uint32_t table_count; // entries in the table: table_start + page_count stays within it
-    skim_tensor k;        // [token_count][kv_heads][key_dim], the shape's type
-    skim_tensor v;        // [token_count][kv_heads][value_dim], the shape's type
-    skim_paged keys;      // written
-    skim_paged values;    // written
-    skim_buffer *bounds;  // written; skim_bounds_size bytes from bounds_offset
+    skim_tensor k;     // [token_count][kv_heads][key_dim], the shape's type; type SKIM_TYPE_NONE, v
+                       // too: only bounds, and query_start and token_count are ignored
+    skim_tensor v;     // [token_count][kv_heads][value_dim], the shape's type
+    skim_paged keys;   // written
+    skim_paged values; // written
+    skim_buffer *bounds;    // written; skim_bounds_size bytes from bounds_offset
     uint64_t bounds_offset; // bytes, a multiple of 64
+    skim_buffer *centre;    // SKIM_BOUNDS_I8: c0, f32 [kv_heads][key_dim]; else NULL
+    uint64_t centre_offset; // bytes, a multiple of 64
+    uint32_t freeze;        // SKIM_BOUNDS_I8: 1: write the centre first; else 0
 } skim_append_args;
 
 // Scores every page of each row that is not dense, for its one query (rows with query_count 0 are
@@ -95,6 +104,8 @@ typedef struct skim_estimate_args {
     skim_tensor q;       // [token_count][q_heads][key_dim], f32, f16 or bf16
     skim_buffer *bounds; // read
     uint64_t bounds_offset;
+    skim_buffer *centre; // as append's; read
+    uint64_t centre_offset;
     float spread;           // lambda
     skim_buffer *scores;    // f32, written: score (row, head, page) is element
     uint64_t scores_offset; // (row * q_heads + head) * score_stride + page after this many bytes

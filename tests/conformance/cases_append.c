@@ -196,19 +196,11 @@ static void run_recompute(context *ctx, const params *p)
         !region_upload(ctx, &r.bounds)) {
         return;
     }
-    const uint32_t row = 0;
-    for (uint32_t page = 0; page < r.rows[row].plan.page_count; page++) {
-        skim_row it = rig_skim_row(&r, row);
-        it.length = min_u32(it.length, (page + 1) * p->page);
-        it.page_count = page + 1;
-        it.query_start = 0;
-        it.query_count = 0;
-        it.flags = SKIM_ROW_DENSE;
-        it.select_count = it.page_count;
-        it.forced_first = 0;
-        if (!rig_append_rows(&r, &it, 1, &row)) {
-            return;
-        }
+    skim_row it = rig_skim_row(&r, 0);
+    it.query_count = it.length;
+    it.flags = SKIM_ROW_DENSE;
+    if (!rig_recompute_bounds(&r, &it, 1)) {
+        return;
     }
     bool done = rig_check_pools(&r) && probe_all(&r);
     (void)done;

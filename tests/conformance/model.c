@@ -64,7 +64,7 @@ static bool create_cache(model *m, const model_options *options, const skim_poli
         .policy = policy,
     };
     return ok(ctx, skim_cache_create(ctx->queue, &create, &ctx->cache), "skim_cache_create") &&
-           ok(ctx, skim_cache_prepare(ctx->cache), "skim_cache_prepare");
+           ok(ctx, skim_cache_prepare(ctx->cache, NULL), "skim_cache_prepare");
 }
 
 static skim_policy policy_from(const params *p)

@@ -61,6 +61,8 @@ void rig_store(rig *r, uint32_t row, uint32_t first,
 skim_row rig_skim_row(const rig *r, uint32_t row);
 bool rig_send_rows(rig *r, const skim_row *rows, uint32_t count, box *sent);
 bool rig_send_table(rig *r, box *sent);
+// An append without K and V: the bounds of the rows' last query_count tokens, from the keys there.
+bool rig_recompute_bounds(rig *r, const skim_row *rows, uint32_t count);
 bool rig_append_rows(rig *r, const skim_row *rows, uint32_t count, const uint32_t *which);
 bool rig_estimate_rows(rig *r, const skim_row *rows, uint32_t count);
 bool rig_select_rows(rig *r, const skim_row *rows, uint32_t count);

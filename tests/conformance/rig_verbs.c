@@ -115,6 +115,29 @@ static bool send_new_tokens(rig *r, const skim_row *rows, uint32_t count, const 
 }
 
 // Appends the rows' new tokens; which[i] is the rig's row that rows[i] speaks of.
+bool rig_recompute_bounds(rig *r, const skim_row *rows, uint32_t count)
+{
+    box sent, table;
+    if (!rig_send_rows(r, rows, count, &sent) || !rig_send_table(r, &table))
+        return false;
+    skim_append_args args = {
+        .size_of = sizeof args,
+        .shape = &r->shape,
+        .rows = sent.tensor,
+        .row_count = count,
+        .table = table.tensor,
+        .table_count = r->table_count,
+        .keys = r->keys_at,
+        .values = r->values_at,
+        .bounds = r->bounds.buffer,
+        .bounds_offset = r->bounds.offset,
+    };
+    bool done = ok(r->ctx, skim_append(r->ctx->queue, &args), "skim_append");
+    box_consumed(&sent);
+    box_consumed(&table);
+    return done;
+}
+
 bool rig_append_rows(rig *r, const skim_row *rows, uint32_t count, const uint32_t *which)
 {
     uint32_t tokens = 0;

@@ -155,6 +155,13 @@ static skim_status null_download(skim_backend_queue *queue, skim_buffer *buffer,
     return record("download", queue->device, &queue->error);
 }
 
+static skim_status null_copy(skim_backend_queue *queue, skim_buffer *source, uint64_t source_offset,
+                             skim_buffer *destination, uint64_t destination_offset, uint64_t size)
+{
+    (void)source, (void)source_offset, (void)destination, (void)destination_offset, (void)size;
+    return record("copy", queue->device, &queue->error);
+}
+
 static skim_status null_zero(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
                              uint64_t size)
 {
@@ -275,9 +282,9 @@ static skim_status null_mark_time(skim_backend_queue *queue, uint32_t index, uin
     .buffer_destroy = null_buffer_destroy, .queue_create = null_queue_create,                      \
     .queue_destroy = null_queue_destroy, .bounds_size = null_bounds_size,                          \
     .scratch_size = null_scratch_size, .prepare = null_prepare, .upload = null_upload,             \
-    .download = null_download, .zero = null_zero, .mark = null_mark, .append = null_append,        \
-    .estimate = null_estimate, .select = null_select, .attend = null_attend,                       \
-    .submit = null_submit, .wait = null_wait, .mark_time = null_mark_time
+    .download = null_download, .copy = null_copy, .zero = null_zero, .mark = null_mark,            \
+    .append = null_append, .estimate = null_estimate, .select = null_select,                       \
+    .attend = null_attend, .submit = null_submit, .wait = null_wait, .mark_time = null_mark_time
 
 const skim_backend null_backend = {NULL_ENTRIES};
 const skim_backend null_fused_backend = {NULL_ENTRIES, .decode = null_decode};

@@ -376,7 +376,7 @@ static void a_decode_step_allocates_nothing(void **state)
     assert_int_equal(skim_runtime_create(&runtime, &w.runtime), SKIM_OK);
     assert_int_equal(skim_device_open(w.runtime, "cpu", NULL, &w.device), SKIM_OK);
     open_cache(&w);
-    assert_int_equal(skim_cache_prepare(w.cache), SKIM_OK);
+    assert_int_equal(skim_cache_prepare(w.cache, NULL), SKIM_OK);
     int calls = c.calls;
     record_step(&w, 0, 600, prefill);
     for (uint32_t token = 600; token < TOKENS; token++) {

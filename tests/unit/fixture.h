@@ -71,7 +71,7 @@ static inline int fixture_setup(void **state)
     null_reset();
     fixture_open(&f, &null_backend);
     assert_int_equal(skim_cache_create(f.queue, &f.options, &f.cache), SKIM_OK);
-    assert_int_equal(skim_cache_prepare(f.cache), SKIM_OK);
+    assert_int_equal(skim_cache_prepare(f.cache, NULL), SKIM_OK);
     *state = &f;
     return 0;
 }

@@ -377,8 +377,8 @@ static void a_device_that_computes_wrong_is_refused(void **state)
     skim_cache *cache;
     null_control_now.right = false;
     assert_int_equal(skim_cache_create(f->queue, &f->options, &cache), SKIM_OK);
-    assert_int_equal(skim_cache_prepare(cache), SKIM_FAILED);
-    assert_int_equal(skim_cache_prepare(cache), SKIM_FAILED);
+    assert_int_equal(skim_cache_prepare(cache, NULL), SKIM_FAILED);
+    assert_int_equal(skim_cache_prepare(cache, NULL), SKIM_FAILED);
     skim_sequence *sequence;
     assert_int_equal(skim_sequence_create(cache, &sequence), SKIM_OK);
     skim_step *step;
@@ -402,7 +402,7 @@ static void layers_and_policies_that_are_not_there_are_refused(void **state)
     assert_int_equal(skim_cache_get_policy(f->cache, 0, &policy), SKIM_OK);
     assert_int_equal(policy.budget, 1024);
     assert_int_equal(skim_cache_get_usage(f->cache, NULL), SKIM_INVALID);
-    assert_int_equal(skim_cache_prepare(NULL), SKIM_INVALID);
+    assert_int_equal(skim_cache_prepare(NULL, NULL), SKIM_INVALID);
 }
 
 // --- sequences and steps

@@ -189,7 +189,7 @@ static skim_status call(int verb)
     X(ALL, EVERY(rows.token_stride, 13), SKIM_INVALID)                                             \
     X(ALL, EVERY(rows.buffer, v.foreign), SKIM_INVALID)                                            \
     X(ALL, args->rows[0].page_count = 5, SKIM_INVALID)                                             \
-    X(ALL, args->rows[0].flags = 2, SKIM_INVALID)                                                  \
+    X(ALL, args->rows[0].flags = 4, SKIM_INVALID)                                                  \
     X(ALL, args->rows[1].reserved[2] = 1, SKIM_INVALID)                                            \
     X(ALL, args->rows[0].query_count = 82, SKIM_INVALID)                                           \
     X(ALL, (args->rows[0].length = 97, args->rows[0].page_count = 7), SKIM_INVALID)                \
@@ -265,6 +265,13 @@ static skim_status call(int verb)
       SKIM_INVALID)                                                                                \
     X(APPEND, args->append.k.type = SKIM_F16, SKIM_INVALID)                                        \
     X(APPEND, args->append.v.data = NULL, SKIM_INVALID)                                            \
+    X(APPEND, args->append.token_count = 0, SKIM_INVALID)                                          \
+    X(APPEND, args->append.k.type = SKIM_TYPE_NONE, SKIM_INVALID)                                  \
+    X(APPEND, args->append.v.type = SKIM_TYPE_NONE, SKIM_INVALID)                                  \
+    X(APPEND, (args->append.k.type = args->append.v.type = SKIM_TYPE_NONE), SKIM_OK)               \
+    X(APPEND | ESTIMATE, (args->append.centre = args->estimate.centre = args->append.bounds),      \
+      SKIM_INVALID)                                                                                \
+    X(APPEND, args->append.freeze = 1, SKIM_INVALID)                                               \
     X(ESTIMATE | ATTEND, (args->estimate.q.type = args->attend.q.type = SKIM_U32), SKIM_INVALID)   \
     X(ESTIMATE | ATTEND, (args->estimate.q.head_stride = args->attend.q.head_stride = 60),         \
       SKIM_INVALID)                                                                                \

@@ -79,7 +79,7 @@ static int create_cache(struct replay *replay)
         if (trace->layers[i].index < settings->dense_layers)
             status = skim_cache_set_policy(replay->cache, i, &policy);
     if (status == SKIM_OK)
-        status = skim_cache_prepare(replay->cache);
+        status = skim_cache_prepare(replay->cache, NULL);
     if (status == SKIM_OK)
         status = skim_sequence_create(replay->cache, &replay->sequence);
     return status == SKIM_OK ? EXIT_DONE : session_cache_failure(replay->cache, status);
