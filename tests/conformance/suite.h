@@ -89,6 +89,7 @@ void add_select_cases(case_table *table);
 void add_attend_cases(case_table *table);
 void add_pipeline_cases(case_table *table);
 void add_step_cases(case_table *table);
+void add_sequence_cases(case_table *table);
 void add_scenario_cases(case_table *table);
 void add_exact_cases(case_table *table);
 void add_policy_cases(case_table *table);

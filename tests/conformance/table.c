@@ -149,6 +149,7 @@ void build_table(case_table *table)
     add_attend_cases(table);
     add_pipeline_cases(table);
     add_step_cases(table);
+    add_sequence_cases(table);
     add_scenario_cases(table);
     add_exact_cases(table);
     add_policy_cases(table);
