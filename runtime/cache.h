@@ -115,6 +115,9 @@ static inline uint32_t skim_cache_pages(const skim_cache *cache, uint64_t tokens
 // What adding tokens to a sequence does to its last page: true if the page is begun and shared.
 bool skim_sequence_must_copy(const skim_sequence *sequence);
 
+// Before more work is added to a sequence: if all of it is known to be done, all of it is sound.
+void skim_sequence_settle(skim_sequence *sequence);
+
 // Records the copying of a slot's K and V in every layer.
 skim_status skim_cache_copy_slot(skim_cache *cache, uint32_t from, uint32_t to);
 

@@ -158,6 +158,12 @@ bool skim_sequence_must_copy(const skim_sequence *sequence)
            skim_pool_is_shared(&cache->pool, sequence->slots[page]);
 }
 
+void skim_sequence_settle(skim_sequence *sequence)
+{
+    if (sequence->last_point <= sequence->cache->queue->reached)
+        sequence->sound_length = sequence->length;
+}
+
 // Gives the sequence a last page of its own.
 static skim_status copy_last_page(skim_sequence *sequence)
 {
@@ -176,6 +182,7 @@ static skim_status copy_last_page(skim_sequence *sequence)
         sequence->uploaded = page;
     sequence->dirty_tail = true; // the others may have gone on in that page
     // Should the copy fail, that page is lost.
+    skim_sequence_settle(sequence);
     if (sequence->sound_length > page * cache->page_size)
         sequence->sound_length = page * cache->page_size;
     sequence->last_point = cache->queue->submitted + 1;

@@ -254,8 +254,7 @@ static void commit_member(skim_cache *cache, const skim_step_member *member, uin
 {
     skim_sequence *sequence = member->sequence;
     // Steps in flight fail together: what is known to be stored is what was there before them.
-    if (sequence->last_point <= cache->queue->reached)
-        sequence->sound_length = sequence->length;
+    skim_sequence_settle(sequence);
     if (member->copied) {
         uint32_t page_start = sequence->length / cache->page_size * cache->page_size;
         if (sequence->sound_length > page_start)
