@@ -41,22 +41,47 @@ bool skim_pool_take(skim_pool *pool, uint32_t *slots, uint32_t count)
     return true;
 }
 
+static bool are_consecutive(const uint32_t *slots, uint32_t count)
+{
+    uint32_t differ = 0;
+    for (uint32_t i = 0; i < count; i++)
+        differ |= (slots[i] - slots[0]) ^ i;
+    return differ == 0;
+}
+
 void skim_pool_share(skim_pool *pool, const uint32_t *slots, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        assert(pool->references[slots[i]] > 0);
-        pool->shared_count += ++pool->references[slots[i]] == 2;
+    // A prompt's slots are mostly consecutive: blocks of those become vector instructions.
+    enum { BLOCK = 64 };
+    uint32_t shared = 0;
+    for (uint32_t i = 0; i < count; i += BLOCK) {
+        uint32_t block = count - i < BLOCK ? count - i : BLOCK;
+        uint32_t *references = pool->references;
+        if (are_consecutive(slots + i, block)) {
+            references += slots[i];
+            for (uint32_t j = 0; j < block; j++)
+                shared += ++references[j] == 2;
+        } else {
+            for (uint32_t j = 0; j < block; j++)
+                shared += ++references[slots[i + j]] == 2;
+        }
     }
+    pool->shared_count += shared;
 }
 
 void skim_pool_give_back(skim_pool *pool, const uint32_t *slots, uint32_t count)
 {
+    uint32_t *references = pool->references;
+    uint32_t *free_slots = pool->free_slots;
+    uint32_t free_count = pool->free_count, unshared = 0;
     for (uint32_t i = count; i-- > 0;) {
         uint32_t slot = slots[i];
-        assert(pool->references[slot] > 0);
-        uint32_t left = --pool->references[slot];
-        pool->shared_count -= left == 1;
+        assert(references[slot] > 0);
+        uint32_t left = --references[slot];
+        unshared += left == 1;
         if (left == 0)
-            pool->free_slots[pool->free_count++] = slot;
+            free_slots[free_count++] = slot;
     }
+    pool->free_count = free_count;
+    pool->shared_count -= unshared;
 }
