@@ -671,6 +671,12 @@ class Bench(Case):
         several = self.bench("--context", "256,512")
         self.assertEqual([one["context"] for one in several], [256, 512])
 
+    def test_sequences(self):
+        one = self.bench("--sequences", "5")
+        self.assertEqual(one["sequences"], 5)
+        for key in ("fork_us", "truncate_us", "destroy_us", "begin_us", "append_zeroed_us", "append_kept_us"):
+            self.assertGreater(one[key], 0)
+
     def test_prefill(self):
         one = self.bench("--prefill", "100")
         self.assertEqual(one["prefill_tokens"], 100)

@@ -69,6 +69,11 @@ skim_status bench_page_bytes(const struct bench *bench, uint64_t *bytes);
 uint64_t bench_bounds_bytes(const struct bench *bench);
 uint64_t bench_dense_bytes(const struct bench *bench);
 
+// Measures what forking, truncating and beginning a step with many sequences costs the host, and
+// what zeroing freed slots costs an append; adds its keys to the result.
+int bench_sequences(const struct settings *settings, struct session *session, uint32_t context,
+                    json_t *result);
+
 // Measures the dense causal attention of a prompt and the machine's peak; adds its keys to the
 // result.
 int bench_prefill(const struct settings *settings, struct session *session, struct workers *workers,

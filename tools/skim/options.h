@@ -38,7 +38,7 @@ struct settings {
     char *trace, *out;
     uint32_t dense_layers;
     // shape and bench
-    uint32_t q_heads, kv_heads, head_dim, type, batch, layers, prefill, repeat;
+    uint32_t q_heads, kv_heads, head_dim, type, batch, layers, prefill, sequences, repeat;
     count_list contexts;
     // conform
     bool quick;
