@@ -1,5 +1,6 @@
 #include "runtime/rows.h"
 
+#include "runtime/mutant.h"
 #include "runtime/validate.h"
 
 #include <string.h>
@@ -92,7 +93,8 @@ skim_status skim_sequence_fork(skim_sequence *source, skim_sequence **fork)
     made->last_point = source->last_point;
     made->dirty_tail = source->dirty_tail;
     made->page_count = skim_cache_pages(cache, source->length);
-    skim_pool_share(&cache->pool, source->slots, made->page_count);
+    if (!SKIM_MUTANT(pool_fork_takes_no_reference))
+        skim_pool_share(&cache->pool, source->slots, made->page_count);
     memcpy(made->slots, source->slots, made->page_count * sizeof *made->slots);
     *fork = made;
     return SKIM_OK;
@@ -109,14 +111,15 @@ static void trim(skim_sequence *sequence)
     uint32_t end = used;
     for (uint32_t i = used; i < sequence->page_count; i++) {
         uint32_t slot = sequence->slots[i];
-        if (end < sequence->reserved && !skim_pool_is_shared(&cache->pool, slot)) {
+        uint32_t reserved = SKIM_MUTANT(pool_truncate_drops_reserved) ? 0 : sequence->reserved;
+        if (end < reserved && !skim_pool_is_shared(&cache->pool, slot)) {
             // Kept ones move to the front, the others to the back.
             sequence->slots[i] = sequence->slots[end];
             sequence->slots[end++] = slot;
         }
     }
     skim_pool_give_back(&cache->pool, sequence->slots + end, sequence->page_count - end);
-    if (sequence->uploaded > used)
+    if (sequence->uploaded > used && !SKIM_MUTANT(pool_truncate_keeps_table))
         sequence->uploaded = used;
     sequence->page_count = end;
 }
@@ -141,12 +144,13 @@ skim_status skim_sequence_truncate(skim_sequence *sequence, uint64_t length)
     }
     // Bounds of a page that is not full are computed again by the append that adds to it, before
     // anything reads them; those of full pages are right. So nothing is recorded here.
-    if (length < sequence->length)
+    if (length < sequence->length && !SKIM_MUTANT(pool_truncate_keeps_tail))
         sequence->dirty_tail = length % cache->page_size != 0;
     sequence->length = (uint32_t)length;
     if (sequence->sound_length > length)
         sequence->sound_length = (uint32_t)length;
-    trim(sequence);
+    if (!SKIM_MUTANT(pool_truncate_keeps_slots))
+        trim(sequence);
     return SKIM_OK;
 }
 
@@ -171,7 +175,9 @@ static skim_status copy_last_page(skim_sequence *sequence)
     uint32_t page = sequence->length / cache->page_size;
     uint32_t slot;
     skim_pool_take(&cache->pool, &slot, 1);
-    skim_status status = skim_cache_copy_slot(cache, sequence->slots[page], slot);
+    skim_status status = SKIM_OK;
+    if (!SKIM_MUTANT(pool_reserve_without_copy))
+        status = skim_cache_copy_slot(cache, sequence->slots[page], slot);
     if (status != SKIM_OK) {
         skim_pool_give_back(&cache->pool, &slot, 1);
         return status;

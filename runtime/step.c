@@ -82,7 +82,9 @@ static void take_member(skim_cache *cache, skim_step_member *member, uint32_t pa
     if (member->copied) {
         member->old_slot = sequence->slots[page];
         skim_pool_take(&cache->pool, &sequence->slots[page], 1);
-        if (sequence->uploaded > page)
+        if (SKIM_MUTANT(pool_copy_drops_old_slot))
+            skim_pool_give_back(&cache->pool, &member->old_slot, 1);
+        if (sequence->uploaded > page && !SKIM_MUTANT(pool_copy_keeps_table))
             sequence->uploaded = page;
     }
     if (pages > sequence->page_count) {
@@ -119,9 +121,10 @@ static void return_slots(skim_cache *cache)
         skim_sequence *sequence = member->sequence;
         uint32_t old = member->old_pages;
         uint32_t page = sequence->length / cache->page_size;
-        skim_pool_give_back(&cache->pool, sequence->slots + old, sequence->page_count - old);
+        if (!SKIM_MUTANT(pool_cancel_keeps_slots))
+            skim_pool_give_back(&cache->pool, sequence->slots + old, sequence->page_count - old);
         sequence->page_count = old;
-        if (member->copied) {
+        if (member->copied && !SKIM_MUTANT(pool_cancel_keeps_copy)) {
             skim_pool_give_back(&cache->pool, &sequence->slots[page], 1);
             sequence->slots[page] = member->old_slot;
         }
@@ -259,7 +262,8 @@ static void commit_member(skim_cache *cache, const skim_step_member *member, uin
         uint32_t page_start = sequence->length / cache->page_size * cache->page_size;
         if (sequence->sound_length > page_start)
             sequence->sound_length = page_start;
-        skim_pool_give_back(&cache->pool, &member->old_slot, 1);
+        if (!SKIM_MUTANT(pool_end_keeps_old_slot))
+            skim_pool_give_back(&cache->pool, &member->old_slot, 1);
     }
     sequence->length += member->tokens;
     sequence->last_point = done;
@@ -303,7 +307,9 @@ void skim_step_cancel(skim_step *step)
     for (uint32_t i = 0; i < step->count; i++) {
         skim_sequence *sequence = step->members[i].sequence;
         if (sequence->length % cache->page_size != 0 && !step->members[i].copied)
-            sequence->dirty_tail = true;
+            sequence->dirty_tail = !SKIM_MUTANT(pool_cancel_keeps_tail);
+        if (SKIM_MUTANT(pool_cancel_keeps_length))
+            sequence->length += step->members[i].tokens;
     }
     return_slots(cache);
     // Bounds of a page that is not full are computed again by the append that adds to it.
