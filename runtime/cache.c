@@ -548,6 +548,7 @@ void skim_cache_note_failure(skim_cache *cache, uint64_t reached)
         if (cache->layers[i].freeze_point > reached)
             cache->layers[i].frozen = false;
     }
+    skim_snapshots_note_failure(cache, reached);
 }
 
 skim_status skim_cache_get_usage(const skim_cache *cache, skim_cache_usage *usage)

@@ -100,6 +100,7 @@ struct skim_cache {
     uint32_t prepared_layers;
     uint64_t begin_count; // how often begin was called
     skim_step step;
+    skim_snapshot *snapshots; // being saved
 };
 
 // Classes of rows besides the layers': those of an attend with a policy of its own, and those of a
@@ -126,6 +127,9 @@ skim_sequence *skim_sequence_take(skim_cache *cache);
 
 // Submitted work after the point `reached` failed: whatever it was to store is not there.
 void skim_cache_note_failure(skim_cache *cache, uint64_t reached);
+
+// The part of it that snapshots being saved need to know.
+void skim_snapshots_note_failure(skim_cache *cache, uint64_t reached);
 
 // Turns a failure recorded on the queue into one of the cache's.
 skim_status skim_cache_fail(skim_cache *cache, skim_status status);

@@ -10,6 +10,7 @@
 #include "skim/row.h"
 #include "skim/runtime.h"
 #include "skim/sequence.h"
+#include "skim/snapshot.h"
 #include "skim/step.h"
 #include "skim/tensor.h"
 #include "skim/verbs.h"
