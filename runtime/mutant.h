@@ -33,17 +33,12 @@
 #define SKIM_POOL_MUTANT_LIST(X)                                                                   \
     X(pool_fork_takes_no_reference, "a fork does not count as a holder of its slots")              \
     X(pool_truncate_keeps_slots, "truncate gives back no slot")                                    \
-    X(pool_truncate_drops_reserved, "truncate gives back reserved slots")                          \
     X(pool_truncate_keeps_table, "slots behind a truncated end are not written to the table")      \
-    X(pool_truncate_keeps_tail, "the append after a truncate clears nothing")                      \
     X(pool_cancel_keeps_slots, "cancel does not give back the slots that begin took")              \
-    X(pool_cancel_keeps_copy, "cancel leaves the copied page in place of the shared one")          \
     X(pool_cancel_keeps_length, "cancel leaves the step's tokens in its sequences")                \
     X(pool_cancel_keeps_tail, "the append after a cancel clears nothing")                          \
     X(pool_copy_keeps_table, "the slot of a copied page is not written to the table")              \
-    X(pool_copy_drops_old_slot, "begin gives back a copied slot before the step ends")             \
-    X(pool_end_keeps_old_slot, "end does not give back the slot of a copied page")                 \
-    X(pool_reserve_without_copy, "reserve takes a slot for a shared page and does not copy it")
+    X(pool_copy_drops_old_slot, "begin gives back a copied slot before the step ends")
 
 typedef enum skim_mutant_id {
     SKIM_MUTANT_none = 0,

@@ -111,8 +111,7 @@ static void trim(skim_sequence *sequence)
     uint32_t end = used;
     for (uint32_t i = used; i < sequence->page_count; i++) {
         uint32_t slot = sequence->slots[i];
-        uint32_t reserved = SKIM_MUTANT(pool_truncate_drops_reserved) ? 0 : sequence->reserved;
-        if (end < reserved && !skim_pool_is_shared(&cache->pool, slot)) {
+        if (end < sequence->reserved && !skim_pool_is_shared(&cache->pool, slot)) {
             // Kept ones move to the front, the others to the back.
             sequence->slots[i] = sequence->slots[end];
             sequence->slots[end++] = slot;
@@ -144,7 +143,7 @@ skim_status skim_sequence_truncate(skim_sequence *sequence, uint64_t length)
     }
     // Bounds of a page that is not full are computed again by the append that adds to it, before
     // anything reads them; those of full pages are right. So nothing is recorded here.
-    if (length < sequence->length && !SKIM_MUTANT(pool_truncate_keeps_tail))
+    if (length < sequence->length)
         sequence->dirty_tail = length % cache->page_size != 0;
     sequence->length = (uint32_t)length;
     if (sequence->sound_length > length)
@@ -175,9 +174,7 @@ static skim_status copy_last_page(skim_sequence *sequence)
     uint32_t page = sequence->length / cache->page_size;
     uint32_t slot;
     skim_pool_take(&cache->pool, &slot, 1);
-    skim_status status = SKIM_OK;
-    if (!SKIM_MUTANT(pool_reserve_without_copy))
-        status = skim_cache_copy_slot(cache, sequence->slots[page], slot);
+    skim_status status = skim_cache_copy_slot(cache, sequence->slots[page], slot);
     if (status != SKIM_OK) {
         skim_pool_give_back(&cache->pool, &slot, 1);
         return status;

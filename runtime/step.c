@@ -124,7 +124,7 @@ static void return_slots(skim_cache *cache)
         if (!SKIM_MUTANT(pool_cancel_keeps_slots))
             skim_pool_give_back(&cache->pool, sequence->slots + old, sequence->page_count - old);
         sequence->page_count = old;
-        if (member->copied && !SKIM_MUTANT(pool_cancel_keeps_copy)) {
+        if (member->copied) {
             skim_pool_give_back(&cache->pool, &sequence->slots[page], 1);
             sequence->slots[page] = member->old_slot;
         }
@@ -262,8 +262,7 @@ static void commit_member(skim_cache *cache, const skim_step_member *member, uin
         uint32_t page_start = sequence->length / cache->page_size * cache->page_size;
         if (sequence->sound_length > page_start)
             sequence->sound_length = page_start;
-        if (!SKIM_MUTANT(pool_end_keeps_old_slot))
-            skim_pool_give_back(&cache->pool, &member->old_slot, 1);
+        skim_pool_give_back(&cache->pool, &member->old_slot, 1);
     }
     sequence->length += member->tokens;
     sequence->last_point = done;
