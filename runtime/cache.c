@@ -320,8 +320,8 @@ static void free_cache(skim_cache *cache)
         wipe(cache, own->bounds);
         wipe(cache, own->centre);
     }
-    skim_buffer_destroy(cache->tables);
-    skim_buffer_destroy(cache->rows_buffer);
+    wipe(cache, cache->tables);
+    wipe(cache, cache->rows_buffer);
     wipe(cache, cache->scores);
     wipe(cache, cache->lists);
     skim_pool_deinit(host, &cache->pool);

@@ -217,14 +217,16 @@ skim_status skim_cache_self_test(skim_cache *cache, const skim_cache_layer *laye
     test.shape.max_tokens = test.tokens;
     test.shape.max_pages = PAGES;
     skim_status status = skim_queue_prepare(test.queue, &test.shape);
-    if (status == SKIM_OK)
-        status = allocate(&test);
+    if (status == SKIM_OK && (status = allocate(&test)) != SKIM_OK)
+        skim_fail(&cache->queue->base.error, status, "%s in the self-test of %u/%u heads of %u",
+                  skim_status_name(status), test.shape.q_heads, test.shape.kv_heads,
+                  test.shape.key_dim);
     if (status == SKIM_OK) {
         fill(&test);
         status = record(&test);
     }
     // Also after a failure: what was recorded must not outlive its buffers.
-    skim_status finished = skim_queue_finish(test.queue);
+    skim_status finished = skim_queue_drain(test.queue);
     if (status == SKIM_OK)
         status = finished;
     if (status == SKIM_OK && !is_right(&test))

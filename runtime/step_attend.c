@@ -7,10 +7,7 @@
 #include "runtime/validate.h"
 #include "runtime/verbs.h"
 
-enum {
-    IO_TYPES = 1 << SKIM_F32 | 1 << SKIM_F16 | 1 << SKIM_BF16,
-    PIECE_TOKENS = 512 // a multiple of every backend's tile of queries
-};
+enum { IO_TYPES = 1 << SKIM_F32 | 1 << SKIM_F16 | 1 << SKIM_BF16, PIECE_TOKENS = 512 };
 
 // The policy class of an attend: the layer's, or the call's own, whose rows are uploaded here.
 static skim_status resolve_class(skim_step *step, uint32_t layer, const skim_policy *given,
@@ -131,6 +128,24 @@ static void fill_piece(const skim_cache *cache, const skim_row *rows, uint32_t f
     }
 }
 
+// Where the piece that starts at `first` ends. Backends compute a query of a row of several alike,
+// however many they are, but may treat a row of one differently: so that the bits are the same, a
+// piece holds no single token of a longer row.
+static uint32_t piece_end(const skim_step *step, const skim_row *rows, uint32_t first)
+{
+    if (step->token_count - first <= PIECE_TOKENS)
+        return step->token_count;
+    uint32_t end = first + PIECE_TOKENS;
+    for (uint32_t i = 0; i < step->count; i++) {
+        uint32_t row_end = rows[i].query_start + rows[i].query_count;
+        if (rows[i].query_start + 1 == end && row_end > end)
+            return rows[i].query_start;
+        if (rows[i].query_start < end && row_end == end + 1)
+            return row_end;
+    }
+    return end;
+}
+
 // Records the attend piece by piece, waiting for each.
 static skim_status attend_in_pieces(skim_step *step, const skim_cache_layer *own,
                                     const skim_step_attend_args *args, const skim_policy *policy,
@@ -138,9 +153,8 @@ static skim_status attend_in_pieces(skim_step *step, const skim_cache_layer *own
 {
     skim_cache *cache = step->cache;
     uint32_t piece_class = cache->layer_count + SKIM_ROWS_PIECE;
-    for (uint32_t first = 0; first < step->token_count; first += PIECE_TOKENS) {
-        uint32_t left = step->token_count - first;
-        uint32_t end = first + (left < PIECE_TOKENS ? left : PIECE_TOKENS);
+    for (uint32_t first = 0, end; first < step->token_count; first = end) {
+        end = piece_end(step, rows, first);
         fill_piece(cache, rows, first, end);
         skim_status status = skim_rows_upload(cache, piece_class, 1);
         if (status == SKIM_OK)

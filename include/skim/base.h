@@ -76,7 +76,8 @@ SKIM_API size_t skim_type_size(skim_type type);
 SKIM_API const char *skim_type_name(skim_type type);
 
 // Told how a long call gets on; may cancel it. Called on the thread that made the call, between
-// pieces of work. It must not call into the library on objects of the call's queue.
+// pieces of work. It must not call into the library on objects of the call's queue; on those of
+// another it may.
 typedef struct skim_progress {
     // done of total, in units of the call's own; total does not change within a call. Returns 0 to
     // go on; anything else makes the call fail with SKIM_CANCELLED. NULL: nobody is told.

@@ -9,7 +9,12 @@
 extern "C" {
 #endif
 
+// The callbacks below may call what is marked thread-safe, on any object, for nothing of that waits
+// for a callback; but an allocator must not create or open anything. They must not call the rest of
+// the library.
+
 // Host memory for everything the library keeps on the host. Both functions must be thread-safe.
+// release finds zeros where a cache kept anything of its tokens.
 typedef struct skim_allocator {
     // Returns size bytes aligned to alignment (a power of two), or NULL when there are none.
     void *(*allocate)(void *user, size_t size, size_t alignment);
@@ -26,8 +31,9 @@ typedef enum skim_log_level {
     SKIM_LOG_DEBUG = 4
 } skim_log_level;
 
-// Receives what the library has to say, one sentence a call, without a newline. May be called from
-// any thread that calls into the library; must not call back into it.
+// Receives what the library has to say, one sentence a call, without a newline. Called on the
+// thread that called into the library, from several at once if they do; text is gone when it
+// returns.
 typedef struct skim_log {
     void (*message)(void *user, skim_log_level level, const char *text);
     void *user;
@@ -37,12 +43,13 @@ typedef struct skim_log {
 // Keeps what is expensive to make, such as compiled kernels, between runs of the program: the host
 // writes it to a file, a database or nowhere. Keys are text of letters, digits, '-', '_' and '.',
 // at most 127 long, fit for file names, and name device, driver and version: a value never changes
-// its meaning. Values are checked when they come back; one that was damaged or lost is made again.
-// Both functions must be thread-safe, are called by device_open and prepare only, and must not call
-// into the library.
+// its meaning. Values are checked when they come back; one that was damaged or lost is made again,
+// with a warning in the log. That is a guard against damage, not against enemies: a value may
+// become code, so keep them where only the user can write. Both functions must be thread-safe; they
+// are called by skim_device_open, skim_queue_prepare and skim_cache_prepare only.
 typedef struct skim_store {
     // Returns the size of the value kept under key, 0 if there is none. Copies it to data if it
-    // fits capacity, else writes nothing.
+    // fits capacity, else writes nothing. Asked first with data NULL and capacity 0.
     size_t (*load)(void *user, const char *key, void *data, size_t capacity);
     // Keeps size bytes under key, in place of an earlier value. A failure is the host's to note.
     void (*save)(void *user, const char *key, const void *data, size_t size);
