@@ -108,18 +108,19 @@ static void trim(skim_sequence *sequence)
 {
     skim_cache *cache = sequence->cache;
     uint32_t used = skim_cache_pages(cache, sequence->length);
-    uint32_t end = used;
+    uint32_t end = used, same = used; // entries before `same` stay where they are
     for (uint32_t i = used; i < sequence->page_count; i++) {
         uint32_t slot = sequence->slots[i];
         if (end < sequence->reserved && !skim_pool_is_shared(&cache->pool, slot)) {
             // Kept ones move to the front, the others to the back.
             sequence->slots[i] = sequence->slots[end];
             sequence->slots[end++] = slot;
+            same += i == same;
         }
     }
     skim_pool_give_back(&cache->pool, sequence->slots + end, sequence->page_count - end);
-    if (sequence->uploaded > used && !SKIM_MUTANT(pool_truncate_keeps_table))
-        sequence->uploaded = used;
+    if (sequence->uploaded > same && !SKIM_MUTANT(pool_truncate_keeps_table))
+        sequence->uploaded = same;
     sequence->page_count = end;
 }
 

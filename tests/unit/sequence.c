@@ -183,6 +183,11 @@ static void reserved_slots_serve_later_steps(void **state)
     fixture_grow(f, b, 200); // the first page was still a's, and is copied
     assert_int_equal(skim_sequence_truncate(b, 5), SKIM_OK);
     assert_int_equal(usage_of(f).slots_free, left - 1);
+    // The device's table still has the reserved slots.
+    uploads = calls_of("upload");
+    fixture_grow(f, b, 60);
+    assert_int_equal(calls_of("upload"), uploads + 1);
+    assert_int_equal(skim_sequence_truncate(b, 5), SKIM_OK);
     // Less of a reservation, then none.
     assert_int_equal(skim_sequence_reserve(b, 33), SKIM_OK);
     assert_int_equal(info_of(b).slots, 3);
