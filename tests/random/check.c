@@ -6,6 +6,7 @@
 #include "runtime/layer.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 // --- the pool
@@ -202,7 +203,8 @@ static const char *payload(const skim_cache_layer *own, const skim_sequence *s, 
 static bool same_values(const char *raw, const float *expected, uint32_t dim, skim_type type)
 {
     for (uint32_t d = 0; d < dim; d++) {
-        if (reference_load(raw, d, type) != expected[d])
+        float value = reference_load(raw, d, type);
+        if (value != expected[d] && !(isnan(value) && isnan(expected[d])))
             return false;
     }
     return true;

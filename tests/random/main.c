@@ -47,6 +47,7 @@ static void print_counts(const counts *n)
         {"tokens appended", n->tokens},
         {"attends", n->attends},
         {"sparse sequences in them", n->sparse},
+        {"entries of NaN and Inf", n->harmful},
         {"results held against the oracle", n->oracle},
         {"forks", n->forks},
         {"pages copied on write", n->copies},

@@ -1,6 +1,7 @@
 // What operations do to pages and lengths, as include/skim/sequence.h says it.
 #include "random.h"
 
+#include <math.h>
 #include <string.h>
 
 // --- pages
@@ -94,6 +95,7 @@ void model_fork(cache_model *c, const sequence_model *source, sequence_model *ma
 {
     made->length = source->length;
     made->dirty = source->dirty;
+    made->harmful = source->harmful;
     made->in_step = false;
     made->reserved = 0;
     made->page_count = pages_of(c, source->length);
@@ -118,18 +120,32 @@ static void random_values(world *w, float *values, size_t count)
     }
 }
 
+static void harmful_values(world *w, float *values, size_t count)
+{
+    static const float harm[] = {NAN, INFINITY, -INFINITY};
+    for (size_t i = 0; i < count; i++)
+        values[i] = harm[below(w, 3)];
+}
+
 void random_tokens(world *w, sequence_model *s, uint32_t count)
 {
+    bool harmful = once_in(w, 25);
+    if (harmful && s->harmful > s->length)
+        s->harmful = s->length;
+    w->counts.harmful += harmful;
     for (uint32_t i = 0; i < w->layer_count; i++) {
         history *h = &s->layers[i];
-        random_values(w, history_key(h, s->length, 0), count * history_stride(h));
-        random_values(w, history_value(h, s->length, 0), count * history_stride(h));
+        size_t values = count * history_stride(h);
+        (harmful ? harmful_values : random_values)(w, history_key(h, s->length, 0), values);
+        (harmful ? harmful_values : random_values)(w, history_value(h, s->length, 0), values);
     }
     set_history_length(w, s, s->length + count);
 }
 
 void set_history_length(world *w, sequence_model *s, uint32_t length)
 {
+    if (s->harmful >= length)
+        s->harmful = UINT32_MAX;
     for (uint32_t i = 0; i < w->layer_count; i++)
         s->layers[i].length = length;
 }
@@ -169,7 +185,7 @@ void model_end(cache_model *c)
     c->step = (step_model){.handle = NULL};
 }
 
-void model_cancel(cache_model *c)
+void model_cancel(world *w, cache_model *c)
 {
     for (uint32_t i = 0; i < c->step.count; i++) {
         const member_model *m = &c->step.members[i];
@@ -183,8 +199,7 @@ void model_cancel(cache_model *c)
         } else if (s->length % c->page_size != 0) {
             s->dirty = true;
         }
-        for (uint32_t layer = 0; layer < LAYERS_MAX && s->layers[layer].k; layer++)
-            s->layers[layer].length = s->length;
+        set_history_length(w, s, s->length);
         s->in_step = false;
     }
     c->step = (step_model){.handle = NULL};

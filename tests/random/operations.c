@@ -19,6 +19,7 @@ bool sequence_create(world *w, cache_model *c)
     vacant->handle = made;
     vacant->length = vacant->reserved = vacant->page_count = 0;
     vacant->dirty = vacant->in_step = false;
+    vacant->harmful = UINT32_MAX;
     set_history_length(w, vacant, 0);
     trace(w, "create sequence %d", (int)(vacant - c->sequences));
     return true;

@@ -32,7 +32,8 @@ typedef struct sequence_model {
     skim_sequence *handle; // NULL: not alive
     uint32_t length;
     bool in_step;
-    bool dirty; // what is past the end of its last page need not be zero
+    bool dirty;       // what is past the end of its last page need not be zero
+    uint32_t harmful; // tokens before the first that is NaN or Inf; UINT32_MAX: none is
     uint32_t reserved;
     uint32_t page_count;
     uint32_t pages[PAGES_MAX];  // indices into the cache's pages
@@ -65,7 +66,7 @@ typedef struct pending_attend {
 typedef struct image {
     uint8_t *bytes; // NULL: none yet
     size_t size, capacity;
-    uint32_t tokens;
+    uint32_t tokens, harmful;
     float *k[LAYERS_MAX], *v[LAYERS_MAX];
     uint8_t name; // every byte of its fingerprint
     uint8_t *blob;
@@ -102,7 +103,7 @@ typedef struct cache_model {
 
 typedef struct counts {
     uint64_t operations, steps, tokens, attends, sparse, oracle, forks, copies, truncates, reserves,
-        cancels, saves, loads, refused, no_slots, payloads, tails;
+        cancels, saves, loads, refused, no_slots, payloads, tails, harmful;
 } counts;
 
 // Everything. One world follows another in a run, each with caches of other shapes.
@@ -165,13 +166,14 @@ void model_trim(cache_model *c, sequence_model *s);
 void model_fork(cache_model *c, const sequence_model *source, sequence_model *made);
 void model_begin(cache_model *c);
 void model_end(cache_model *c);
-void model_cancel(cache_model *c);
+void model_cancel(world *w, cache_model *c);
 // The first sequence that is not alive; NULL if all are.
 sequence_model *model_vacant(cache_model *c);
 uint32_t model_alive(const cache_model *c);
 // An alive one chosen at random; NULL if there is none.
 sequence_model *random_sequence(world *w, cache_model *c);
-// Adds tokens of random keys and values to all layers; past s->length until the step ends.
+// Adds tokens of random keys and values to all layers; past s->length until the step ends. At times
+// they are NaN and Inf, which must stay this sequence's own misfortune.
 void random_tokens(world *w, sequence_model *s, uint32_t count);
 void set_history_length(world *w, sequence_model *s, uint32_t length);
 

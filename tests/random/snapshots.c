@@ -45,6 +45,8 @@ static void image_begin(world *w, image *it, const sequence_model *s)
 {
     image_clear(it);
     it->tokens = s->length;
+    // An open step's tokens are not in it.
+    it->harmful = s->harmful < s->length ? s->harmful : UINT32_MAX;
     it->name = (uint8_t)below(w, 256);
     it->blob_size = once_in(w, 3) ? 0 : below(w, 100);
     it->blob = malloc(it->blob_size + 1);
@@ -290,6 +292,7 @@ static void model_load(world *w, cache_model *c, sequence_model *s, const image 
             model_drop(c, &old[i], 1);
     }
     s->length = it->tokens;
+    s->harmful = it->harmful;
     s->dirty = false;
     set_history_length(w, s, it->tokens);
     for (uint32_t i = 0; i < w->layer_count; i++) {

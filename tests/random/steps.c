@@ -224,6 +224,8 @@ bool step_attend(world *w, cache_model *c)
     for (uint32_t i = 0; i < SAMPLES_MAX; i++) {
         if (!sample_attend(w, c, layer, used, queries, pending))
             return false;
+    }
+    for (uint32_t i = 0; i < pending->count; i++) {
         pending->samples[i].out = &pending->out;
         pending->samples[i].lse = with_lse ? &pending->lse : NULL;
     }
@@ -279,6 +281,6 @@ bool step_cancel(world *w, cache_model *c)
     trace(w, "cancel");
     w->counts.cancels++;
     skim_step_cancel(c->step.handle);
-    model_cancel(c);
+    model_cancel(w, c);
     return true;
 }

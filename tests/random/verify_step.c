@@ -115,9 +115,10 @@ static bool sample_list(world *w, cache_model *c, uint32_t layer, uint32_t entry
             "skim_step_pages"))
         return false;
     a->list = list;
-    // The rounding of i8 bounds is not the oracle's: only the form of their lists is looked at.
-    if (c->bounds_type == SKIM_BOUNDS_I8)
-        return verify_list_form(ctx, "list over i8 bounds", &plan, list, a->list_count);
+    // NaN and Inf choose any pages; the rounding of i8 bounds is not the oracle's. The form of such
+    // lists is right all the same.
+    if (c->bounds_type == SKIM_BOUNDS_I8 || c->sequences[m->sequence].harmful != UINT32_MAX)
+        return verify_list_form(ctx, "list", &plan, list, a->list_count);
     const float *q = queries + (size_t)a->token * p->group * p->kv_heads * p->dim;
     return verify_scores(w, c, layer, policy, h, a->q_head, q, &plan, list, a->list_count);
 }
@@ -142,6 +143,8 @@ bool sample_attend(world *w, cache_model *c, uint32_t layer, const skim_policy *
     if (!plan_of(c, layer, entry, policy).dense &&
         !sample_list(w, c, layer, entry, policy, queries, &a))
         return false;
-    pending->samples[pending->count++] = a;
+    // Results that read NaN or Inf are not specified.
+    if (c->sequences[m->sequence].harmful == UINT32_MAX)
+        pending->samples[pending->count++] = a;
     return true;
 }
