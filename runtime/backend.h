@@ -119,9 +119,11 @@ struct skim_backend {
     // count up from 1. will_wait says that the caller waits next. wait: SKIM_TIMEOUT when the time
     // is up; SKIM_FAILED if work up to the point failed and the queue goes on (the core marks what
     // depended on it); SKIM_DEVICE_LOST, with lost set, if nothing can. mark_time: SKIM_STATE if
-    // the mark was not reached.
+    // the mark was not reached. discard drops what was recorded since the last submission: it never
+    // runs, or has run when discard returns.
     skim_status (*submit)(skim_backend_queue *queue, bool will_wait, uint64_t *point);
     skim_status (*wait)(skim_backend_queue *queue, uint64_t point, uint64_t timeout_ns);
+    void (*discard)(skim_backend_queue *queue);
     skim_status (*mark_time)(skim_backend_queue *queue, uint32_t index, uint64_t *nanoseconds);
 };
 

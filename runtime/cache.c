@@ -475,7 +475,7 @@ void skim_cache_destroy(skim_cache *cache)
 {
     if (!cache)
         return;
-    skim_queue_finish(cache->queue); // a failure leaves nothing to wait for
+    skim_queue_drain(cache->queue);
     skim_cache **link = &cache->queue->caches;
     while (*link != cache)
         link = &(*link)->next_on_queue;
@@ -541,6 +541,7 @@ void skim_cache_note_failure(skim_cache *cache, uint64_t reached)
         cache->step.failed = true;
     for (uint32_t i = 0; i < cache->max_sequences; i++) {
         skim_sequence *sequence = &cache->sequences[i];
+        sequence->uploaded = 0; // entries of tables may have been among it
         if (sequence->alive && sequence->last_point > reached)
             sequence->broken = true;
     }

@@ -97,14 +97,22 @@ skim_status skim_queue_submit(skim_queue *queue, uint64_t *point)
     return status;
 }
 
-// Everything submitted after the last point reached is given up: later work may have read what the
-// failed work was to write.
-static void note_failure(skim_queue *queue)
+// Everything after the last point reached is given up, recorded or submitted: it may have read, or
+// would read, what the failed work was to write. What was submitted may still run, and must be done
+// when its memory is used again.
+static void note_failure(skim_queue *queue, uint64_t point)
 {
+    const skim_backend *backend = queue->base.device->backend;
+    if (point < queue->submitted)
+        backend->wait(&queue->base, queue->submitted, SKIM_WAIT_FOREVER);
+    backend->discard(&queue->base);
+    queue->recorded = false;
     for (skim_cache *cache = queue->caches; cache; cache = cache->next_on_queue)
         skim_cache_note_failure(cache, queue->reached);
-    queue->failed_from = queue->reached + 1;
-    queue->failed_to = queue->reached = queue->submitted;
+    if (queue->submitted > queue->reached) {
+        queue->failed_from = queue->reached + 1;
+        queue->failed_to = queue->reached = queue->submitted;
+    }
 }
 
 static skim_status wait_for(skim_queue *queue, uint64_t point, uint64_t timeout_ns)
@@ -117,7 +125,7 @@ static skim_status wait_for(skim_queue *queue, uint64_t point, uint64_t timeout_
     if (status == SKIM_OK && point > queue->reached)
         queue->reached = point;
     if (status == SKIM_FAILED)
-        note_failure(queue);
+        note_failure(queue, point);
     return status;
 }
 
@@ -140,6 +148,18 @@ skim_status skim_queue_finish(skim_queue *queue)
         status = submit(queue, true);
     if (status == SKIM_OK && queue->submitted > queue->reached)
         status = wait_for(queue, queue->submitted, SKIM_WAIT_FOREVER);
+    return status;
+}
+
+skim_status skim_queue_drain(skim_queue *queue)
+{
+    skim_status status = skim_queue_finish(queue);
+    if (status == SKIM_OK || skim_queue_usable(queue) != SKIM_OK)
+        return status;
+    if (queue->submitted > queue->reached)
+        wait_for(queue, queue->submitted, SKIM_WAIT_FOREVER);
+    if (queue->recorded)
+        note_failure(queue, queue->submitted);
     return status;
 }
 

@@ -37,6 +37,10 @@ struct skim_queue {
 // SKIM_OK, or why nothing can be recorded.
 skim_status skim_queue_usable(skim_queue *queue);
 
+// As skim_queue_finish, before buffers are destroyed: afterwards nothing that was recorded or
+// submitted uses them, whatever failed. What cannot be submitted is dropped, and counts as failed.
+skim_status skim_queue_drain(skim_queue *queue);
+
 // Whether the queue was prepared for a shape at least as large.
 bool skim_queue_is_prepared(const skim_queue *queue, const skim_shape *shape);
 

@@ -143,5 +143,6 @@ const skim_backend skim_backend_cpu = {
     .attend = skim_cpu_record_attend,
     .submit = skim_cpu_queue_submit,
     .wait = skim_cpu_queue_wait,
+    .discard = skim_cpu_queue_discard,
     .mark_time = skim_cpu_queue_mark_time,
 };

@@ -223,6 +223,21 @@ skim_status skim_cpu_queue_wait(skim_backend_queue *base, uint64_t point, uint64
     return reached ? SKIM_OK : SKIM_TIMEOUT;
 }
 
+void skim_cpu_queue_discard(skim_backend_queue *base)
+{
+    skim_cpu_queue *queue = base->impl;
+    skim_mutex_lock(&queue->mutex);
+    for (; queue->recorded > queue->submitted; queue->recorded--) {
+        const command *last = &queue->commands[(queue->recorded - 1) % queue->capacity];
+        if (last->kind == COMMAND_MARK)
+            queue->marks[last->as.mark].recorded--;
+    }
+    // Their blocks are free again when what is recorded next is done.
+    for (staging *block = queue->blocks; block; block = block->next)
+        block->last = block->last < queue->submitted ? block->last : queue->submitted;
+    skim_mutex_unlock(&queue->mutex);
+}
+
 skim_status skim_cpu_queue_mark_time(skim_backend_queue *base, uint32_t index,
                                      uint64_t *nanoseconds)
 {

@@ -25,6 +25,7 @@ skim_status skim_cpu_record_attend(skim_backend_queue *queue, const skim_attend_
 
 skim_status skim_cpu_queue_submit(skim_backend_queue *queue, bool will_wait, uint64_t *point);
 skim_status skim_cpu_queue_wait(skim_backend_queue *queue, uint64_t point, uint64_t timeout_ns);
+void skim_cpu_queue_discard(skim_backend_queue *queue);
 skim_status skim_cpu_queue_mark_time(skim_backend_queue *queue, uint32_t index,
                                      uint64_t *nanoseconds);
 

@@ -270,6 +270,11 @@ static skim_status null_wait(skim_backend_queue *queue, uint64_t point, uint64_t
     return status;
 }
 
+static void null_discard(skim_backend_queue *queue)
+{
+    record("discard", queue->device, &queue->error);
+}
+
 static skim_status null_mark_time(skim_backend_queue *queue, uint32_t index, uint64_t *nanoseconds)
 {
     *nanoseconds = index;
@@ -284,7 +289,8 @@ static skim_status null_mark_time(skim_backend_queue *queue, uint32_t index, uin
     .scratch_size = null_scratch_size, .prepare = null_prepare, .upload = null_upload,             \
     .download = null_download, .copy = null_copy, .zero = null_zero, .mark = null_mark,            \
     .append = null_append, .estimate = null_estimate, .select = null_select,                       \
-    .attend = null_attend, .submit = null_submit, .wait = null_wait, .mark_time = null_mark_time
+    .attend = null_attend, .submit = null_submit, .wait = null_wait, .discard = null_discard,         \
+    .mark_time = null_mark_time
 
 const skim_backend null_backend = {NULL_ENTRIES};
 const skim_backend null_fused_backend = {NULL_ENTRIES, .decode = null_decode};
