@@ -77,7 +77,8 @@ SKIM_API skim_status skim_cache_create(skim_queue *queue, const skim_cache_optio
                                        skim_cache **cache);
 
 // Waits for the cache's work and frees it with its sequences and its step, whose pointers end here.
-// NULL is ignored.
+// If what is recorded on the queue cannot be submitted, it is dropped, that of other caches too,
+// whose open steps have then failed. NULL is ignored.
 SKIM_API void skim_cache_destroy(skim_cache *cache);
 
 // Builds every kernel the cache can need, reserves the queue's scratch, then runs a small
