@@ -37,26 +37,28 @@ static void fill(float *numbers, size_t count)
 
 static skim_paged paged(int values)
 {
-    return (skim_paged){.buffer = engine.pool,
+    skim_paged found = {.buffer = engine.pool,
                         .offset = values ? PAGE_ELEMENTS * sizeof(float) : 0,
                         .page_stride = 2 * PAGE_ELEMENTS,
                         .head_stride = PAGE * DIM,
                         .token_stride = DIM};
+    return found;
 }
 
 static skim_status start(void)
 {
-    engine.shape = (skim_shape){.size_of = sizeof engine.shape,
-                                .q_heads = Q_HEADS,
-                                .kv_heads = KV_HEADS,
-                                .key_dim = DIM,
-                                .value_dim = DIM,
-                                .page_size = PAGE,
-                                .type = SKIM_F32,
-                                .slots = SLOTS,
-                                .max_rows = ROWS,
-                                .max_tokens = MAX_TOKENS,
-                                .max_pages = PAGES};
+    skim_shape shape = {.size_of = sizeof shape,
+                        .q_heads = Q_HEADS,
+                        .kv_heads = KV_HEADS,
+                        .key_dim = DIM,
+                        .value_dim = DIM,
+                        .page_size = PAGE,
+                        .type = SKIM_F32,
+                        .slots = SLOTS,
+                        .max_rows = ROWS,
+                        .max_tokens = MAX_TOKENS,
+                        .max_pages = PAGES};
+    engine.shape = shape;
     for (uint32_t i = 0; i < SLOTS; i++)
         engine.table[i] = SLOTS - 1 - i; // any slots will do
     uint64_t bounds_bytes = 0;
@@ -170,13 +172,14 @@ static skim_status make_rows(skim_row *rows, const uint32_t *length, const uint3
     policy.dense_below = dense ? UINT32_MAX : 0;
     uint32_t start = 0;
     for (uint32_t i = 0; i < ROWS; i++) {
-        rows[i] = (skim_row){.length = length[i],
-                             .query_start = start,
-                             .query_count = count[i],
-                             .table_start = i * PAGES};
-        skim_status status = skim_policy_resolve(&policy, 0, PAGE, &rows[i]);
+        skim_row row = {.length = length[i],
+                        .query_start = start,
+                        .query_count = count[i],
+                        .table_start = i * PAGES};
+        skim_status status = skim_policy_resolve(&policy, 0, PAGE, &row);
         if (status != SKIM_OK)
             return status;
+        rows[i] = row;
         start += count[i];
     }
     return SKIM_OK;
