@@ -13,7 +13,8 @@ typedef struct check_case {
 } check_case;
 
 // Ends with a case whose name is NULL.
-extern const check_case allocator_cases[], log_cases[], store_cases[], progress_cases[];
+extern const check_case allocator_cases[], log_cases[], store_cases[], progress_cases[],
+    snapshot_cases[];
 
 void check_failed(const char *file, int line, const char *text, long long got, long long wanted);
 

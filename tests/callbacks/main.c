@@ -1,6 +1,6 @@
-// What the host's callbacks may do, and what they are told: allocator, log, store and progress. The
-// same sources are compiled as C11 and as C++17. With arguments, only the cases whose names contain
-// one of them run.
+// What the host's callbacks may do, and what they are told: allocator, log, store, progress and
+// snapshots'. The same sources are compiled as C11 and as C++17. With arguments, only the cases
+// whose names contain one of them run.
 #include "check.h"
 
 #include <stdio.h>
@@ -31,7 +31,7 @@ static bool is_wanted(const char *name, int argc, char **argv)
 int main(int argc, char **argv)
 {
     static const check_case *const groups[] = {allocator_cases, log_cases, store_cases,
-                                               progress_cases};
+                                               progress_cases, snapshot_cases};
     program = argv[0];
     for (size_t g = 0; g < sizeof groups / sizeof *groups; g++) {
         for (const check_case *each = groups[g]; each->name; each++) {

@@ -1,46 +1,8 @@
 // Progress: what a long call reports, and that it can be stopped at any report and repeated.
-#include "host.h"
 #include "rig.h"
+#include "watch.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-enum { NEVER = -1 };
-
-typedef struct watcher {
-    skim_progress progress;
-    int stop_at; // the report, counted from 0, that asks to stop
-    int reports; // so far
-    uint64_t done;
-    uint64_t total;
-    unsigned delay_us;
-    void (*call_back)(void *user);
-    void *call_back_user;
-} watcher;
-
-static int report(void *user, uint64_t done, uint64_t total)
-{
-    watcher *w = (watcher *)user;
-    CHECK(w->reports == 0 || done > w->done);
-    CHECK(w->total == 0 || total == w->total);
-    CHECK(done > 0 && done <= total);
-    w->done = done;
-    w->total = total;
-    if (w->delay_us)
-        usleep(w->delay_us);
-    if (w->call_back)
-        w->call_back(w->call_back_user);
-    return w->reports++ == w->stop_at ? 17 : 0;
-}
-
-static void watch(watcher *w, int stop_at)
-{
-    memset(w, 0, sizeof *w);
-    w->progress.report = report;
-    w->progress.user = w;
-    w->stop_at = stop_at;
-}
 
 // --- prepare
 
@@ -271,44 +233,6 @@ static void a_step_whose_attend_was_stopped_can_be_cancelled(void)
 
 // --- what a report may do
 
-typedef struct neighbour {
-    rig r;
-    rig_data data, first;
-    uint32_t steps;
-} neighbour;
-
-static void step_elsewhere(void *user)
-{
-    const uint32_t tokens[RIG_SEQUENCES] = {30, 0, 0, 0};
-    neighbour *n = (neighbour *)user;
-    CHECK_OK(skim_sequence_truncate(n->r.sequences[0], 0));
-    CHECK_OK(rig_forward(&n->r, tokens, &n->data, NULL));
-    CHECK(rig_same_results(&n->data, &n->first));
-    n->steps++;
-}
-
-// A cache on another queue of the same device.
-static void neighbour_open(neighbour *n, const rig *r)
-{
-    const uint32_t tokens[RIG_SEQUENCES] = {30, 0, 0, 0};
-    rig_shape shape = rig_shape_small();
-    memset(n, 0, sizeof *n);
-    rig_data_init(&n->data, &shape, 30, 7);
-    rig_data_init(&n->first, &shape, 30, 7);
-    CHECK_OK(skim_queue_create(r->device, &n->r.queue));
-    CHECK_OK(rig_add_cache(&n->r, shape));
-    CHECK_OK(rig_add_sequences(&n->r, 1));
-    CHECK_OK(rig_forward(&n->r, tokens, &n->first, NULL));
-}
-
-static void neighbour_close(neighbour *n)
-{
-    skim_cache_destroy(n->r.cache);
-    skim_queue_destroy(n->r.queue);
-    rig_data_deinit(&n->data);
-    rig_data_deinit(&n->first);
-}
-
 static void a_slow_report_may_run_steps_on_another_queue(void)
 {
     const rig_shape shape = rig_shape_small();
@@ -325,7 +249,7 @@ static void a_slow_report_may_run_steps_on_another_queue(void)
     for (uint32_t layer = 0; layer < shape.layers; layer++) {
         watch(&w, NEVER);
         w.delay_us = 1000;
-        w.call_back = step_elsewhere;
+        w.call_back = neighbour_step;
         w.call_back_user = &n;
         CHECK_OK(rig_append(step, layer, &told.r, &told.data));
         CHECK_OK(rig_attend(step, layer, &told.r, &told.data, &w.progress));
@@ -348,7 +272,7 @@ static void a_report_of_prepare_may_run_steps_on_another_queue(void)
     CHECK_OK(rig_add_cache(&r, many_layers()));
     neighbour_open(&n, &r);
     watch(&w, NEVER);
-    w.call_back = step_elsewhere;
+    w.call_back = neighbour_step;
     w.call_back_user = &n;
     CHECK_OK(skim_cache_prepare(r.cache, &w.progress));
     CHECK_EQUAL(n.steps, PREPARED);
