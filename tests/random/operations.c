@@ -174,7 +174,7 @@ static const operation operations[] = {
     {sequence_create, 4, 1},   {sequence_destroy, 5, 1}, {sequence_fork, 10, 3},
     {sequence_truncate, 7, 2}, {sequence_reserve, 5, 1}, {change_policy, 2, 1},
     {run_queue, 3, 4},         {settle, 4, 3},           {bad_call, 3, 2},
-    {snapshot_save, 2, 1},     {snapshot_load, 4, 1},    {snapshot_piece, 4, 4},
+    {snapshot_save, 2, 1},     {snapshot_load, 8, 1},    {snapshot_piece, 4, 4},
     {step_begin, 40, 0},
 };
 
