@@ -357,8 +357,8 @@ static skim_status compute_bounds(const skim_load *load)
             args.freeze = 0;
         status = skim_append(cache->queue, &args);
     }
-    // Also after a failure, so that nothing is left that would change a centre later.
-    skim_status finished = skim_queue_finish(cache->queue);
+    // Also after a failure: nothing is left that would change a centre or a table later.
+    skim_status finished = skim_queue_drain(cache->queue);
     return skim_cache_fail(cache, status == SKIM_OK ? finished : status);
 }
 

@@ -242,11 +242,11 @@ static skim_status fetch_tail(skim_snapshot *snapshot, const skim_snapshot_pages
 static skim_status put_fetched(skim_snapshot *snapshot, skim_status status, const skim_buffer *from,
                                uint64_t size, size_t width)
 {
-    if (!from->host) {
-        // Also after a failure: what was recorded must not outlive the memory it writes.
-        skim_status finished = skim_queue_finish(snapshot->cache->queue);
-        status = status == SKIM_OK ? finished : status;
-    }
+    skim_queue *queue = snapshot->cache->queue;
+    if (!from->host && status == SKIM_OK)
+        status = skim_queue_finish(queue);
+    if (!from->host && status != SKIM_OK)
+        skim_queue_drain(queue); // what was recorded must not outlive the memory it writes
     if (status != SKIM_OK)
         return skim_cache_fail(snapshot->cache, status);
     if (SKIM_BIG_ENDIAN)
