@@ -193,5 +193,8 @@ skim_status skim_queue_unstage(skim_queue *queue, const skim_stage_item *items, 
         if (items[i].output && items[i].host.data)
             status = copy_item(queue, &items[i], items[i].tensor->offset);
     }
+    // The caller of a call that failed may free what it was to write: some of it may be recorded.
+    if (status != SKIM_OK)
+        skim_queue_drain(queue);
     return status;
 }

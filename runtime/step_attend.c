@@ -159,8 +159,8 @@ static skim_status attend_in_pieces(skim_step *step, const skim_cache_layer *own
         skim_status status = skim_rows_upload(cache, piece_class, 1);
         if (status == SKIM_OK)
             status = record_attend(step, own, args, policy, piece_class, any_sparse);
-        if (status == SKIM_OK)
-            status = skim_queue_finish(cache->queue);
+        if (status == SKIM_OK) // if it fails, nothing recorded may write to the host's memory later
+            status = skim_queue_drain(cache->queue);
         if (status != SKIM_OK)
             return skim_cache_fail(cache, status);
         status = skim_progress_report(args->progress, end, step->token_count, &cache->error);
@@ -272,7 +272,7 @@ static skim_status read_list(skim_step *step, uint32_t entry, uint32_t q_head, u
     skim_status status = skim_queue_download(cache->queue, cache->lists, start * sizeof *pages,
                                              pages, (uint64_t)count * sizeof *pages);
     if (status == SKIM_OK)
-        status = skim_queue_finish(cache->queue);
+        status = skim_queue_drain(cache->queue);
     return skim_cache_fail(cache, status);
 }
 

@@ -232,7 +232,7 @@ void skim_cpu_queue_discard(skim_backend_queue *base)
         if (last->kind == COMMAND_MARK)
             queue->marks[last->as.mark].recorded--;
     }
-    // Their blocks are free again when what is recorded next is done.
+    // What they were to read is needed no longer.
     for (staging *block = queue->blocks; block; block = block->next)
         block->last = block->last < queue->submitted ? block->last : queue->submitted;
     skim_mutex_unlock(&queue->mutex);

@@ -35,7 +35,8 @@ SKIM_API skim_status skim_queue_submit(skim_queue *queue, uint64_t *point);
 
 // Blocks until the point is reached or the time is up (SKIM_TIMEOUT). timeout_ns may be 0 to ask
 // only. Errors: SKIM_INVALID (a point not yet submitted), SKIM_FAILED or SKIM_DEVICE_LOST
-// (submitted work failed).
+// (submitted work failed). After SKIM_FAILED all work since the last point that was waited for is
+// lost: it blocks until what was submitted has ended, and drops what was only recorded.
 SKIM_API skim_status skim_queue_wait(skim_queue *queue, uint64_t point, uint64_t timeout_ns);
 
 // Submits what was recorded and blocks until all work is done. On the CPU the calling thread

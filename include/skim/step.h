@@ -55,7 +55,9 @@ typedef struct skim_step_attend_args {
 // dense attention for the others. When all pages fit the budget the result is the dense result, bit
 // for bit. With progress, for long prefills, it blocks; the results are the same. Errors: as
 // skim_step_append, SKIM_STATE (the layer was not appended in this step), SKIM_CANCELLED (the step
-// stays open and out is undefined; attend may be repeated).
+// stays open and out is undefined; attend may be repeated). After a failure nothing writes to out
+// and lse any more; what can neither be submitted nor waited for is dropped, and then the step can
+// only be cancelled.
 SKIM_API skim_status skim_step_attend(skim_step *step, uint32_t layer,
                                       const skim_step_attend_args *args);
 

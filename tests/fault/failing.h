@@ -1,0 +1,111 @@
+// A backend around the real CPU that fails when told to: the n-th host allocation, the n-th call of
+// an entry, the n-th submission's work, the n-th thread, or the whole device at its n-th call. It
+// also watches what the core does with it: a buffer destroyed while recorded or submitted work uses
+// it, or a call on a device that is gone, is a violation.
+#ifndef FAULT_FAILING_H
+#define FAULT_FAILING_H
+
+#include "runtime/runtime.h"
+
+#define FAULT_ENTRIES(X)                                                                           \
+    X(open)                                                                                        \
+    X(buffer_create)                                                                               \
+    X(queue_create)                                                                                \
+    X(prepare)                                                                                     \
+    X(upload)                                                                                      \
+    X(download)                                                                                    \
+    X(copy)                                                                                        \
+    X(zero)                                                                                        \
+    X(mark)                                                                                        \
+    X(append)                                                                                      \
+    X(estimate)                                                                                    \
+    X(select)                                                                                      \
+    X(attend)                                                                                      \
+    X(decode)                                                                                      \
+    X(submit)                                                                                      \
+    X(wait)                                                                                        \
+    X(mark_time)
+
+typedef enum fault_entry {
+#define X(name) FAULT_##name,
+    FAULT_ENTRIES(X)
+#undef X
+        FAULT_ENTRY_COUNT
+} fault_entry;
+
+typedef enum fault_kind {
+    FAULT_NONE,
+    FAULT_ALLOCATION, // an allocation of host memory gives NULL
+    FAULT_ENTRY,      // an entry returns a status and does nothing
+    FAULT_WORK,       // half of a submission is executed, and the wait for it says SKIM_FAILED
+    FAULT_THREAD,     // a thread cannot be started
+    FAULT_LOSS,       // the device is lost, at a call of any entry
+    FAULT_KINDS
+} fault_kind;
+
+typedef struct fault_plan {
+    fault_kind kind;
+    fault_entry entry;  // of FAULT_ENTRY
+    uint32_t index;     // which one fails, counted from arming
+    bool persistent;    // and all after it, until the plan is lifted
+    skim_status status; // of FAULT_ENTRY
+} fault_plan;
+
+// How the CPU presents itself.
+typedef struct fault_variant {
+    const char *name;
+    bool hidden; // as a device whose memory the host cannot reach
+    bool fused;  // with a fused decode
+} fault_variant;
+
+typedef struct fault_control {
+    fault_variant variant;
+    fault_plan plan;
+    bool armed;
+    bool lifted; // the plan is over
+    // Counted while armed.
+    uint32_t calls[FAULT_ENTRY_COUNT];
+    uint32_t all_calls; // of entries
+    uint32_t allocations;
+    uint32_t submissions;
+    uint32_t threads;
+    uint32_t fired;
+    // What is alive.
+    uint64_t blocks, bytes; // of host memory
+    uint32_t buffers, queues, devices;
+    char violation[256]; // the first
+} fault_control;
+
+extern fault_control fault_now;
+extern const skim_backend fault_backend;
+extern const skim_backend fault_fused_backend;
+
+// Sets the variant and the plan, not armed, all counts zero; what is alive stays counted.
+void fault_reset(const fault_variant *variant, const fault_plan *plan);
+
+// From here on calls count, and the plan applies.
+void fault_arm(void);
+
+// Ends the plan: everything works again, except that a lost device stays lost.
+void fault_lift(void);
+
+// Notes something that must not happen, unless something was noted before.
+void fault_violation(const char *format, ...) SKIM_PRINTF(1, 2);
+
+// Host memory is released: a violation if recorded or submitted work is to write there.
+void fault_host_released(const void *memory, size_t size);
+
+// How often work was recorded that writes to host memory. With `since` such a count: how many of
+// those after it are still to run.
+uint32_t fault_host_writes(void);
+uint32_t fault_host_writes_pending(uint32_t since);
+
+// Counts, fills what it gives with a pattern, checks sizes and alignments of what comes back.
+skim_allocator fault_allocator(void);
+
+const char *fault_entry_name(fault_entry entry);
+
+// Writes the plan in words.
+void fault_describe(const fault_plan *plan, char *text, size_t size);
+
+#endif
