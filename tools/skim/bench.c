@@ -1,5 +1,6 @@
 // skim bench: one layer's decode attention, its verbs, and the machine's ceilings, interleaved.
 #include "bench.h"
+#include "bench_snapshot.h"
 #include "commands.h"
 #include "report.h"
 
@@ -343,6 +344,14 @@ static void print_sequences(const json_t *found)
            value(found, "append_kept_us"));
 }
 
+static void print_snapshot(const json_t *found)
+{
+    printf("\nSaving %s runs at %.1f GB/s and loading at %.1f, against %.1f of a plain copy with the "
+           "same checksum.\n",
+           report_bytes(value(found, "snapshot_bytes")).text, value(found, "save_gbps"),
+           value(found, "load_gbps"), value(found, "copy_gbps"));
+}
+
 static int print_all(const struct settings *settings, const struct session *session,
                      json_t *results, json_t *prefill)
 {
@@ -358,6 +367,8 @@ static int print_all(const struct settings *settings, const struct session *sess
         print_prefill(prefill);
     if (settings->sequences)
         print_sequences(prefill);
+    if (settings->snapshot)
+        print_snapshot(prefill);
     return EXIT_DONE;
 }
 
@@ -395,6 +406,8 @@ int bench_run(const struct settings *settings)
     if (!failed && settings->sequences)
         failed = bench_sequences(settings, &session,
                                  settings->contexts.values[settings->contexts.count - 1], prefill);
+    if (!failed && settings->snapshot)
+        failed = bench_snapshot(settings, &session, prefill);
     if (!failed)
         failed = print_all(settings, &session, results, prefill);
     json_decref(prefill);

@@ -104,6 +104,8 @@ static const option_spec specs[] = {
      "also time the dense attention of a prompt of N tokens (default 0: do not)"},
     {OPTIONS_BENCH, "sequences", COUNT, AT(sequences), 0, 4096, NULL, "N",
      "also time fork, truncate and the begin of N sequences (default 0: do not)"},
+    {OPTIONS_BENCH, "snapshot", COUNT, AT(snapshot), 0, 1 << 20, NULL, "N",
+     "also time saving and loading N MiB of a cache (default 0: do not)"},
     {OPTIONS_BENCH, "repeat", COUNT, AT(repeat), 1, 100000, NULL, "N",
      "repetitions whose median is printed (default 25)"},
 

@@ -39,6 +39,7 @@ struct settings {
     uint32_t dense_layers;
     // shape and bench
     uint32_t q_heads, kv_heads, head_dim, type, batch, layers, prefill, sequences, repeat;
+    uint32_t snapshot; // MiB
     count_list contexts;
     // conform
     bool quick;
