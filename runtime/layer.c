@@ -62,6 +62,14 @@ uint64_t skim_layer_slot_bytes(const skim_shape *shape)
     return shape->kv_heads * head_elements(shape) * skim_type_size(shape->type);
 }
 
+uint64_t skim_layer_bounds_bytes(const skim_shape *shape)
+{
+    bool i8 = shape->bounds_type == SKIM_BOUNDS_I8;
+    uint64_t vector = i8 ? shape->key_dim + sizeof(float)
+                         : (uint64_t)shape->key_dim * skim_type_size(shape->type);
+    return 2 * vector * shape->kv_heads;
+}
+
 uint64_t skim_layer_centre_bytes(const skim_shape *shape)
 {
     if (shape->bounds_type != SKIM_BOUNDS_I8)

@@ -15,6 +15,10 @@ void skim_layer_paged(const skim_shape *shape, skim_buffer *pages, skim_paged *k
 // Bytes of the centre of i8 bounds; 0 for others.
 uint64_t skim_layer_centre_bytes(const skim_shape *shape);
 
+// Bytes of one page's bounds for all kv heads, whatever their layout: two vectors and, of i8 ones,
+// two scales each.
+uint64_t skim_layer_bounds_bytes(const skim_shape *shape);
+
 // Bytes of one slot's payload.
 uint64_t skim_layer_slot_bytes(const skim_shape *shape);
 

@@ -25,6 +25,10 @@
     X(append_sample_deviation, "meanstd divides by n - 1")                                         \
     X(append_wrong_page, "append stores a token that starts a page in the page before")            \
     X(append_keeps_tail, "append leaves what another sequence had past the end of a new page")     \
+    X(append_i8_inward, "minmax in int8 rounds inward")                                            \
+    X(append_i8_stale_scale, "append leaves the scales of a page begun earlier")                   \
+    X(append_freezes_again, "append moves the centre that bounds were made with")                  \
+    X(estimate_i8_no_centre, "estimate forgets the centre of int8 bounds")                         \
     X(core_budget_rounds_up, "K rounds up instead of down")                                        \
     X(core_fork_without_copy, "a fork writes a page of its own without the shared one's tokens")   \
     X(core_length_off_by_one, "rows are one token short at a page boundary")

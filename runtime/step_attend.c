@@ -31,7 +31,8 @@ static void fill_report(const skim_step *step, skim_cache_layer *own, const skim
                         skim_select_mode select)
 {
     const skim_shape *shape = &own->shape;
-    uint64_t key_bytes = (uint64_t)shape->key_dim * skim_type_size(shape->type);
+    uint64_t bounds_bytes = skim_layer_bounds_bytes(shape);
+    uint64_t centre_bytes = skim_layer_centre_bytes(shape);
     uint64_t page_bytes = skim_layer_slot_bytes(shape) / shape->kv_heads;
     uint32_t lists = select == SKIM_SELECT_HEAD ? shape->q_heads : shape->kv_heads;
     skim_step_report report = {.size_of = sizeof report, .lists = lists};
@@ -42,7 +43,7 @@ static void fill_report(const skim_step *step, skim_cache_layer *own, const skim
         report.sparse_sequences += !dense;
         report.pages_total += pages * lists;
         report.pages_read += (dense ? pages : rows[i].select_count) * lists;
-        report.bounds_bytes += dense ? 0 : pages * shape->kv_heads * 2 * key_bytes;
+        report.bounds_bytes += dense ? 0 : pages * bounds_bytes + centre_bytes;
         report.page_bytes += dense ? pages * shape->kv_heads * page_bytes
                                    : (uint64_t)rows[i].select_count * lists * page_bytes;
         report.dense_bytes += pages * shape->kv_heads * page_bytes;

@@ -80,11 +80,13 @@ static skim_status check_kinds(const skim_limits *limits, const skim_shape *shap
                          skim_type_name(shape->type));
     if (shape->bounds != SKIM_BOUNDS_MINMAX && shape->bounds != SKIM_BOUNDS_MEANSTD)
         return skim_fail(error, SKIM_INVALID, "unknown skim_bounds %d", (int)shape->bounds);
-    if (shape->bounds_type == SKIM_BOUNDS_I8)
-        return skim_fail(error, SKIM_UNSUPPORTED, "i8 bounds are not implemented; use native");
-    if (shape->bounds_type != SKIM_BOUNDS_NATIVE)
+    if (shape->bounds_type != SKIM_BOUNDS_NATIVE && shape->bounds_type != SKIM_BOUNDS_I8)
         return skim_fail(error, SKIM_INVALID, "unknown skim_bounds_type %d",
                          (int)shape->bounds_type);
+    if (!(limits->bounds_types & 1u << shape->bounds_type))
+        return skim_fail(error, SKIM_UNSUPPORTED, "this device does not store bounds as %s; use %s",
+                         shape->bounds_type == SKIM_BOUNDS_I8 ? "i8" : "native",
+                         shape->bounds_type == SKIM_BOUNDS_I8 ? "native" : "i8");
     return SKIM_OK;
 }
 

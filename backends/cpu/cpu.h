@@ -72,6 +72,7 @@ void skim_cpu_prefill(const skim_cpu_context *context, const skim_attend_args *a
 uint64_t skim_cpu_bounds_size(const skim_device *device, const skim_shape *shape);
 
 // Bytes of a worker's part, and of the shared one besides the row starts.
+uint64_t skim_cpu_append_shared_size(const skim_shape *shape);
 uint64_t skim_cpu_estimate_worker_size(const skim_shape *shape);
 uint64_t skim_cpu_select_worker_size(const skim_shape *shape);
 uint64_t skim_cpu_attend_worker_size(const skim_shape *shape);
@@ -109,13 +110,38 @@ static inline char *skim_cpu_paged(const skim_paged *paged, skim_type type, uint
            head * paged->head_stride * skim_type_size(type);
 }
 
-// Address of a kv head's bounds of slot 0; those of the next slot follow 2 * key_dim elements
-// later.
+// Bounds: [kv_head][slot][B0, B1: key_dim], of the keys' type or int8; behind int8 ones, from the
+// next multiple of 64 bytes on, their scales, f32 [kv_head][slot][2].
+
+// Bytes of one page of one kv head, without its scales.
+static inline uint64_t skim_cpu_bounds_page(const skim_shape *shape)
+{
+    bool i8 = shape->bounds_type == SKIM_BOUNDS_I8;
+    return (uint64_t)2 * shape->key_dim * (i8 ? 1 : skim_type_size(shape->type));
+}
+
+// Address of a kv head's bounds of slot 0.
 static inline char *skim_cpu_bounds(const skim_buffer *bounds, uint64_t offset,
                                     const skim_shape *shape, uint64_t kv_head)
 {
-    uint64_t page = (uint64_t)2 * shape->key_dim * skim_type_size(shape->type);
-    return (char *)bounds->host + offset + kv_head * shape->slots * page;
+    return (char *)bounds->host + offset + kv_head * shape->slots * skim_cpu_bounds_page(shape);
+}
+
+// Address of a kv head's scales of slot 0.
+static inline float *skim_cpu_scales(const skim_buffer *bounds, uint64_t offset,
+                                     const skim_shape *shape, uint64_t kv_head)
+{
+    uint64_t pages = (uint64_t)shape->slots * shape->kv_heads;
+    uint64_t start = skim_round_up(pages * skim_cpu_bounds_page(shape), 64);
+    char *scales = (char *)bounds->host + offset + start;
+    return (float *)(void *)scales + kv_head * shape->slots * 2;
+}
+
+// Address of a kv head's centre.
+static inline float *skim_cpu_centre(const skim_buffer *centre, uint64_t offset,
+                                     const skim_shape *shape, uint64_t kv_head)
+{
+    return (float *)(void *)((char *)centre->host + offset) + kv_head * shape->key_dim;
 }
 
 static inline uint32_t skim_cpu_padded(uint32_t dim)

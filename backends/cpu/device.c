@@ -58,6 +58,7 @@ static void fill_limits(skim_limits *limits, const skim_cpu_kernels *kernels, ui
         .unified_memory = 1,
         .threads = threads,
         .timestamps = MARKS,
+        .bounds_types = 1u << SKIM_BOUNDS_NATIVE | 1u << SKIM_BOUNDS_I8,
     };
 }
 

@@ -21,6 +21,20 @@
 #define SKIM_CPU_PREFILL_ROWS 128
 #define SKIM_CPU_HEAD_DIM_MAX 256
 
+// Some tokens of one page of one kv head: for each channel the sum of its finite keys, each divided
+// by SKIM_CPU_SUM_DIVISOR (more than a page has tokens, so that no sum overflows), and how many
+// they are.
+#define SKIM_CPU_SUM_DIVISOR 128
+typedef struct skim_cpu_sums_job {
+    skim_type type;
+    uint32_t dim;
+    uint32_t tokens;
+    const void *keys;
+    uint64_t token_stride; // bytes
+    float *sums;           // dim rounded up to SKIM_CPU_PAD
+    float *counts;         // the same
+} skim_cpu_sums_job;
+
 // Bounds of one page of one kv head: B0 and B1, dim elements each, adjacent.
 typedef struct skim_cpu_bounds_job {
     skim_type type;
@@ -30,17 +44,44 @@ typedef struct skim_cpu_bounds_job {
     uint32_t divisor; // of the variance
     const void *keys;
     uint64_t token_stride; // bytes
-    void *bounds;
+    void *bounds;          // of the keys' type, or int8
+    const float *centre;   // of int8 bounds, [dim]; else NULL
+    float *scales;         // of int8 bounds: s0 and s1
+    bool inward;           // minmax rounds to the wrong side
 } skim_cpu_bounds_job;
+
+// Estimate from int8 bounds has int16 weights, in steps of `step`: a is max(q, 0) or q, b is
+// min(q, 0) or |q|. The starts are added to the sums of a . u0 and b . u1, and make up for the
+// rounding of a and b where the score is an upper bound.
+#define SKIM_CPU_I8_PAD 32
+typedef struct skim_cpu_i8_head {
+    float start_a, start_b;
+    float step;
+    float offset; // what the centre adds to every page's score
+} skim_cpu_i8_head;
+
+typedef struct skim_cpu_weights_job {
+    skim_bounds kind;
+    uint32_t dim;
+    uint32_t padded;     // to SKIM_CPU_I8_PAD
+    const float *q;      // [padded], with zeros
+    const float *centre; // the same
+    int16_t *a, *b;      // [padded], written
+    skim_cpu_i8_head *head;
+} skim_cpu_weights_job;
 
 // Scores of consecutive pages of one kv head: score[head][page] = weights[head] .
 // bounds[table[page]].
 typedef struct skim_cpu_estimate_job {
     skim_type type;
-    uint32_t count; // elements of a page's bounds: 2 * key_dim
+    uint32_t dim; // a page's bounds have twice so many elements
     uint32_t heads;
     uint32_t pages;
-    const float *weights; // [heads][count]
+    const float *weights;      // [heads][2][dim]; not for int8 bounds, which have what follows
+    const int16_t *i8_weights; // [heads][a, b][dim rounded up to SKIM_CPU_I8_PAD]
+    const skim_cpu_i8_head *i8_heads; // [heads]
+    const float *scales;              // [slot][2]; NULL: bounds of type `type`
+    float spread;                     // of B1; 1 for minmax
     const void *bounds;
     const uint32_t *table;
     float *scores;
@@ -122,7 +163,9 @@ typedef struct skim_cpu_kernels {
     void (*load_rows)(skim_type type, const void *from, uint64_t stride, uint32_t rows,
                       uint32_t dim, float scale, float *to);
     void (*store_row)(skim_type type, const float *from, uint32_t dim, float scale, void *to);
+    void (*sums)(const skim_cpu_sums_job *job);
     void (*bounds)(const skim_cpu_bounds_job *job);
+    void (*weights)(const skim_cpu_weights_job *job);
     void (*estimate)(const skim_cpu_estimate_job *job);
     // log2 of the sum of exp2(scale * score).
     float (*logsumexp)(const float *scores, uint32_t count, float scale);

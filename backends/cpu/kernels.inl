@@ -7,6 +7,7 @@
 #include "backends/cpu/kernels.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 
 enum { HAS_TAIL = W > 8, TILE_ROWS_MAX = 4 };
@@ -80,10 +81,42 @@ static void store_row(skim_type type, const float *from, uint32_t dim, float sca
 
 // ---- bounds
 
-INLINE void minmax_vector(skim_type type, const skim_cpu_bounds_job *job, uint32_t d, bool tail)
+INLINE void sums_vector(skim_type type, const skim_cpu_sums_job *job, uint32_t d, bool tail)
 {
-    size_t size = size_of_type(type);
-    const char *key = (const char *)job->keys + d * size;
+    const char *key = (const char *)job->keys + d * size_of_type(type);
+    vec sum = v_zero();
+    vec count = v_zero();
+    for (uint32_t t = 0; t < job->tokens; t++) {
+        vec x = tail ? v_load_tail(type, key) : v_load_as(type, key);
+        vec_mask finite = v_greater(v_set(INFINITY), v_abs(x)); // false for NaN
+        vec part = v_mul(x, v_set(1.0f / SKIM_CPU_SUM_DIVISOR));
+        sum = v_add(sum, v_select(finite, part, v_zero()));
+        count = v_add(count, v_select(finite, v_set(1.0f), v_zero()));
+        key += job->token_stride;
+    }
+    v_store(job->sums + d, sum);
+    v_store(job->counts + d, count);
+}
+
+INLINE void sums_as(skim_type type, const skim_cpu_sums_job *job)
+{
+    uint32_t d = 0;
+    for (; d + W <= job->dim; d += W)
+        sums_vector(type, job, d, false);
+    if (HAS_TAIL && d < job->dim)
+        sums_vector(type, job, d, true);
+}
+
+static void sums(const skim_cpu_sums_job *job)
+{
+    assert(job->tokens < SKIM_CPU_SUM_DIVISOR);
+    FOR_TYPE(job->type, sums_as, job);
+}
+
+INLINE void minmax_vector(skim_type type, skim_type stored, const skim_cpu_bounds_job *job,
+                          uint32_t d, bool tail, char *high_to, char *low_to)
+{
+    const char *key = (const char *)job->keys + d * size_of_type(type);
     vec high = tail ? v_load_tail(type, key) : v_load_as(type, key);
     vec low = high;
     for (uint32_t t = 1; t < job->tokens; t++) {
@@ -92,60 +125,154 @@ INLINE void minmax_vector(skim_type type, const skim_cpu_bounds_job *job, uint32
         high = v_max(high, x);
         low = v_min(low, x);
     }
-    char *to = (char *)job->bounds + d * size;
+    size_t at = d * size_of_type(stored);
     if (tail) {
-        v_store_tail(type, to, high);
-        v_store_tail(type, to + job->dim * size, low);
+        v_store_tail(stored, high_to + at, high);
+        v_store_tail(stored, low_to + at, low);
     } else {
-        v_store_as(type, to, high);
-        v_store_as(type, to + job->dim * size, low);
+        v_store_as(stored, high_to + at, high);
+        v_store_as(stored, low_to + at, low);
     }
 }
 
-INLINE void minmax(skim_type type, const skim_cpu_bounds_job *job)
+INLINE void minmax(skim_type type, skim_type stored, const skim_cpu_bounds_job *job, void *high,
+                   void *low)
 {
     uint32_t d = 0;
     for (; d + W <= job->dim; d += W)
-        minmax_vector(type, job, d, false);
+        minmax_vector(type, stored, job, d, false, high, low);
     if (HAS_TAIL && d < job->dim)
-        minmax_vector(type, job, d, true);
+        minmax_vector(type, stored, job, d, true, high, low);
 }
 
-static void meanstd(const skim_cpu_bounds_job *job)
+INLINE void minmax_stored(skim_type type, const skim_cpu_bounds_job *job)
 {
-    double mean[SKIM_CPU_HEAD_DIM_MAX] = {0};
+    minmax(type, type, job, job->bounds, (char *)job->bounds + job->dim * size_of_type(type));
+}
+
+INLINE void minmax_f32(skim_type type, const skim_cpu_bounds_job *job, float *high, float *low)
+{
+    minmax(type, SKIM_F32, job, high, low);
+}
+
+static void meanstd(const skim_cpu_bounds_job *job, float *mean, float *deviation)
+{
+    double sum[SKIM_CPU_HEAD_DIM_MAX] = {0};
     double square[SKIM_CPU_HEAD_DIM_MAX] = {0};
     float row[SKIM_CPU_HEAD_DIM_MAX];
     const char *keys = job->keys;
     for (uint32_t t = 0; t < job->tokens; t++) {
         load_rows(job->type, keys + t * job->token_stride, 0, 1, job->dim, 1.0f, row);
         for (uint32_t d = 0; d < job->dim; d++)
-            mean[d] += row[d];
+            sum[d] += row[d];
     }
     for (uint32_t d = 0; d < job->dim; d++)
-        mean[d] /= job->tokens;
+        sum[d] /= job->tokens;
     for (uint32_t t = 0; t < job->tokens; t++) {
         load_rows(job->type, keys + t * job->token_stride, 0, 1, job->dim, 1.0f, row);
         for (uint32_t d = 0; d < job->dim; d++)
-            square[d] += (row[d] - mean[d]) * (row[d] - mean[d]);
+            square[d] += (row[d] - sum[d]) * (row[d] - sum[d]);
     }
+    for (uint32_t d = 0; d < job->dim; d++) {
+        mean[d] = (float)sum[d];
+        deviation[d] = (float)sqrt(square[d] / job->divisor);
+    }
+}
 
-    size_t size = size_of_type(job->type);
-    for (uint32_t d = 0; d < job->dim; d++)
-        row[d] = (float)mean[d];
-    store_row(job->type, row, job->dim, 1.0f, job->bounds);
-    for (uint32_t d = 0; d < job->dim; d++)
-        row[d] = (float)sqrt(square[d] / job->divisor);
-    store_row(job->type, row, job->dim, 1.0f, (char *)job->bounds + job->dim * size);
+// ---- int8 bounds: u = distance from the centre / scale
+
+// How far a scale and a quotient may be off, and why outward still holds: docs/algorithm.md.
+#define I8_STEP 0.0078741f     // the scale, of the largest distance: a little more than 1 / 127
+#define I8_SCALE_MIN 0x1p-120f // its reciprocal is finite
+#define I8_SCALE_HUGE 0x1p125f // of a distance that overflows
+#define I8_MARGIN 0x1p-20f     // more than a quotient's relative error
+
+typedef enum i8_rounding { I8_NEAREST, I8_UP, I8_UP_TOO_LITTLE } i8_rounding;
+
+INLINE vec i8_quotient(vec distance, float inverse, i8_rounding rounding)
+{
+    vec x = v_mul(distance, v_set(inverse));
+    if (rounding == I8_NEAREST)
+        return v_round(x);
+    if (rounding == I8_UP_TOO_LITTLE)
+        return v_sub(v_round_up(x), v_set(1.0f));
+    vec u = v_round_up(v_fma(v_abs(x), v_set(I8_MARGIN), x));
+    // The quotient of a tiny distance may be 0.
+    vec_mask above = v_greater(distance, v_zero());
+    return v_max(u, v_select(above, v_set(1.0f), v_set(-127.0f)));
+}
+
+static float i8_scale(float largest)
+{
+    if (!(largest > 0.0f))
+        return 0.0f;
+    float scale = largest * I8_STEP;
+    if (scale < I8_SCALE_MIN)
+        return I8_SCALE_MIN;
+    return isinf(scale) ? I8_SCALE_HUGE : scale;
+}
+
+// side * values and side * centre are rounded, and the result is turned back: side -1 rounds down.
+// Arrays are padded; padding becomes 0. Returns the scale.
+static float quantise(const float *values, const float *centre, uint32_t dim, float side,
+                      i8_rounding rounding, int8_t *to)
+{
+    float distances[SKIM_CPU_HEAD_DIM_MAX];
+    vec largest = v_zero();
+    for (uint32_t d = 0; d < dim; d += W) {
+        vec distance = v_sub(v_load(values + d), v_load(centre + d));
+        // A lower distance than the true one would not be outward. No NaN passes.
+        distance = v_max(v_mul(v_set(side), distance), v_set(-FLT_MAX));
+        largest = v_max(largest, v_abs(distance));
+        v_store(distances + d, distance);
+    }
+    float lanes[W];
+    v_store(lanes, v_max_across(largest, 1));
+    const float scale = i8_scale(lanes[0]);
+    const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
+    for (uint32_t d = 0; d < dim; d += W) {
+        vec u = i8_quotient(v_load(distances + d), inverse, rounding);
+        u = v_min(v_max(u, v_set(-127.0f)), v_set(127.0f));
+        v_store_i8(to + d, v_mul(v_set(side), u));
+    }
+    return scale;
+}
+
+static void quantised(const skim_cpu_bounds_job *job, const float *high, const float *low)
+{
+    float centre[SKIM_CPU_HEAD_DIM_MAX];
+    int8_t u[SKIM_CPU_HEAD_DIM_MAX];
+    load_rows(SKIM_F32, job->centre, 0, 1, job->dim, 1.0f, centre);
+    bool minmax_kind = job->kind == SKIM_BOUNDS_MINMAX;
+    i8_rounding rounding = minmax_kind ? job->inward ? I8_UP_TOO_LITTLE : I8_UP : I8_NEAREST;
+    job->scales[0] = quantise(high, centre, job->dim, 1.0f, rounding, u);
+    memcpy(job->bounds, u, job->dim);
+    static const float zeros[SKIM_CPU_HEAD_DIM_MAX];
+    job->scales[1] = quantise(low, minmax_kind ? centre : zeros, job->dim,
+                              minmax_kind ? -1.0f : 1.0f, rounding, u);
+    memcpy((int8_t *)job->bounds + job->dim, u, job->dim);
 }
 
 static void bounds(const skim_cpu_bounds_job *job)
 {
     assert(job->tokens >= 1 && job->dim <= SKIM_CPU_HEAD_DIM_MAX);
-    if (job->kind == SKIM_BOUNDS_MEANSTD)
-        meanstd(job);
+    if (job->kind == SKIM_BOUNDS_MINMAX && !job->centre) {
+        FOR_TYPE(job->type, minmax_stored, job);
+        return;
+    }
+    // B0 and B1 in f32, padded with zeros.
+    float high[SKIM_CPU_HEAD_DIM_MAX] = {0}, low[SKIM_CPU_HEAD_DIM_MAX] = {0};
+    if (job->kind == SKIM_BOUNDS_MINMAX)
+        FOR_TYPE(job->type, minmax_f32, job, high, low);
     else
-        FOR_TYPE(job->type, minmax, job);
+        meanstd(job, high, low);
+    if (job->centre) {
+        quantised(job, high, low);
+        return;
+    }
+    store_row(job->type, high, job->dim, 1.0f, job->bounds);
+    store_row(job->type, low, job->dim, 1.0f,
+              (char *)job->bounds + job->dim * size_of_type(job->type));
 }
 
 // ---- dots: stored rows against f32 vectors
@@ -204,67 +331,221 @@ INLINE void prefetch(const char *from, size_t bytes)
 
 // ---- estimate
 
-// Pages ahead that are fetched: enough to cover the latency of memory at a few hundred bytes a
-// page.
-enum { ESTIMATE_AHEAD = 8 };
+// How far ahead pages are fetched: enough to cover the latency of memory.
+enum { ESTIMATE_AHEAD_BYTES = 4096, ESTIMATE_AHEAD_MAX = 64 };
 
-INLINE void estimate_tile(skim_type type, uint32_t count, int heads,
-                          const skim_cpu_estimate_job *job, uint32_t head)
+// Pages p .. p + rows - 1, the last one repeated past the end, and those ahead fetched.
+INLINE void estimate_rows(const skim_cpu_estimate_job *job, size_t page_bytes, uint32_t p, int rows,
+                          bool fetch, const char **row, const float **scales)
+{
+    const uint32_t ahead = page_bytes * ESTIMATE_AHEAD_MAX > ESTIMATE_AHEAD_BYTES
+                               ? (uint32_t)(ESTIMATE_AHEAD_BYTES / page_bytes)
+                               : ESTIMATE_AHEAD_MAX;
+    const uint32_t last = job->pages - 1;
+    UNROLL
+    for (int r = 0; r < rows; r++) {
+        uint32_t page = p + (uint32_t)r;
+        size_t slot = page < last ? job->table[page] : job->table[last];
+        row[r] = (const char *)job->bounds + slot * page_bytes;
+        scales[r] = job->scales + 2 * slot;
+        if (fetch && page + ahead <= last) {
+            slot = job->table[page + ahead];
+            prefetch((const char *)job->bounds + slot * page_bytes, page_bytes);
+        }
+    }
+}
+
+INLINE void store_scores(const skim_cpu_estimate_job *job, uint32_t head, int heads, uint32_t p,
+                         vec sum)
+{
+    const uint32_t tile = (uint32_t)(W / heads);
+    float scores[W];
+    v_store(scores, sum);
+    const uint32_t valid = job->pages - p;
+    UNROLL
+    for (uint32_t h = 0; h < (uint32_t)heads; h++) {
+        float *to = job->scores + (head + h) * job->score_stride + p;
+        UNROLL
+        for (uint32_t i = 0; i < tile; i++)
+            if (i == 0 || i < valid)
+                to[i] = scores[i * (uint32_t)heads + h];
+    }
+}
+
+INLINE void estimate_tile(skim_type type, uint32_t dim, int heads, const skim_cpu_estimate_job *job,
+                          uint32_t head)
 {
     const int rows = rows_of_tile(heads);
     const uint32_t tile = (uint32_t)(W / heads);
-    const size_t page_bytes = count * size_of_type(type);
-    const char *base = job->bounds;
+    const size_t page_bytes = 2 * dim * size_of_type(type);
     const float *weights[SKIM_CPU_TILE_HEADS];
     UNROLL
     for (int h = 0; h < heads; h++)
-        weights[h] = job->weights + (size_t)(head + (uint32_t)h) * count;
+        weights[h] = job->weights + (size_t)(head + (uint32_t)h) * 2 * dim;
 
     for (uint32_t p = 0; p < job->pages; p += tile) {
         vec sums[W];
         UNROLL
         for (uint32_t s = 0; s < tile; s += (uint32_t)rows) {
             const char *row[TILE_ROWS_MAX];
-            UNROLL
-            for (int r = 0; r < rows; r++) {
-                uint32_t page = p + s + (uint32_t)r;
-                uint32_t last = job->pages - 1;
-                row[r] = base + (page < last ? job->table[page] : job->table[last]) * page_bytes;
-                if (head == 0 && page + ESTIMATE_AHEAD < job->pages)
-                    prefetch(base + job->table[page + ESTIMATE_AHEAD] * page_bytes, page_bytes);
-            }
-            dot_tile(type, rows, heads, row, weights, count, sums + s * (uint32_t)heads);
+            const float *scales[TILE_ROWS_MAX];
+            estimate_rows(job, page_bytes, p + s, rows, head == 0, row, scales);
+            dot_tile(type, rows, heads, row, weights, 2 * dim, sums + s * (uint32_t)heads);
         }
-        float scores[W];
-        v_store(scores, v_sum_lanes(sums));
-        uint32_t valid = job->pages - p < tile ? job->pages - p : tile;
-        for (uint32_t h = 0; h < (uint32_t)heads; h++) {
-            float *to = job->scores + (head + h) * job->score_stride + p;
-            for (uint32_t i = 0; i < valid; i++)
-                to[i] = scores[i * (uint32_t)heads + h];
-        }
+        store_scores(job, head, heads, p, v_sum_lanes(sums));
     }
 }
 
-INLINE void estimate_heads(skim_type type, uint32_t count, const skim_cpu_estimate_job *job)
+// ---- estimate from int8 bounds
+//
+// Queries become int16, so that the dot products are of integers and exact; what their rounding may
+// lose is added where the score must stay an upper bound. docs/algorithm.md has the derivation.
+
+#define I16_MAX 32767.0f
+#define I16_STEP_MIN 0x1p-110f // its reciprocal is finite
+#define I16_MARGIN 0x1p-7f     // more than x may be off, of numbers up to I16_MAX
+
+static float largest_of(const float *values, uint32_t count)
 {
-    uint32_t head = 0;
-    for (; W >= 8 && head + 4 <= job->heads; head += 4)
-        estimate_tile(type, count, W >= 8 ? 4 : 1, job, head);
-    for (; W >= 8 && head + 2 <= job->heads; head += 2)
-        estimate_tile(type, count, W >= 8 ? 2 : 1, job, head);
-    for (; head < job->heads; head++)
-        estimate_tile(type, count, 1, job, head);
+    vec largest = v_zero();
+    for (uint32_t d = 0; d < count; d += W)
+        largest = v_max(v_abs(v_load(values + d)), largest);
+    float lanes[W];
+    v_store(lanes, v_max_across(largest, 1));
+    return lanes[0];
 }
+
+static float sum_of(vec x)
+{
+    float lanes[W];
+    v_store(lanes, v_sum_across(x, 1));
+    return lanes[0];
+}
+
+// The query's weights of either half, the start of their sums, and the centre's part of the score.
+static void weights(const skim_cpu_weights_job *job)
+{
+    const bool minmax_kind = job->kind == SKIM_BOUNDS_MINMAX;
+    const float least = largest_of(job->q, job->dim) * (1.0f / I16_MAX);
+    const float step = least < I16_STEP_MIN ? I16_STEP_MIN : least;
+    const float inverse = 1.0f / step;
+    vec lost_a = v_zero(), lost_b = v_zero(), offset = v_zero();
+    for (uint32_t d = 0; d < job->padded; d += W) {
+        vec q = v_load(job->q + d);
+        vec x = v_mul(q, v_set(inverse));
+        vec n = v_min(v_max(v_round(x), v_set(-I16_MAX)), v_set(I16_MAX));
+        vec a = minmax_kind ? v_max(n, v_zero()) : n;
+        vec b = minmax_kind ? v_min(n, v_zero()) : v_abs(n);
+        v_store_i16(job->a + d, a);
+        v_store_i16(job->b + d, b);
+        lost_a = v_add(lost_a, v_abs(v_sub(v_max(x, v_zero()), a)));
+        lost_b = v_add(lost_b, v_abs(v_sub(v_min(x, v_zero()), b)));
+        offset = v_fma(q, v_load(job->centre + d), offset);
+    }
+    const float margin = I16_MARGIN * (float)job->dim;
+    *job->head = (skim_cpu_i8_head){.step = step, .offset = sum_of(offset)};
+    if (minmax_kind) {
+        job->head->start_a = 127.0f * (sum_of(lost_a) + margin);
+        job->head->start_b = 127.0f * (sum_of(lost_b) + margin);
+    }
+}
+
+// high[h] and low[h] = lanes whose totals are the two halves of a page times a and b of head h.
+INLINE void dot_i8_page(uint32_t dim, uint32_t padded, int heads, const char *page,
+                        const int16_t *weights_of, vec_int *high, vec_int *low)
+{
+    vec_int sum_high[SKIM_CPU_TILE_HEADS], sum_low[SKIM_CPU_TILE_HEADS];
+    UNROLL
+    for (int h = 0; h < heads; h++)
+        sum_high[h] = sum_low[h] = vi_set(0);
+    // Unrolled, GCC 12 would reorder the sums and keep them in memory.
+    KEEP_LOOP
+    for (uint32_t d = 0; d < padded; d += 2 * W) {
+        vec_int u0 = vi_pairs_of_i8(page + d);
+        vec_int u1 = vi_pairs_of_i8(page + dim + d);
+        UNROLL
+        for (int h = 0; h < heads; h++) {
+            const int16_t *a = weights_of + (size_t)h * 2 * padded + d;
+            sum_high[h] = vi_add_products(u0, vi_pairs(a), sum_high[h]);
+            sum_low[h] = vi_add_products(u1, vi_pairs(a + padded), sum_low[h]);
+        }
+    }
+    UNROLL
+    for (int h = 0; h < heads; h++) {
+        high[h] = sum_high[h];
+        low[h] = sum_low[h];
+    }
+}
+
+INLINE void estimate_i8_tile(skim_type type, uint32_t dim, int heads,
+                             const skim_cpu_estimate_job *job, uint32_t head)
+{
+    (void)type;
+    const uint32_t tile = (uint32_t)(W / heads);
+    const uint32_t padded = (dim + SKIM_CPU_I8_PAD - 1) / SKIM_CPU_I8_PAD * SKIM_CPU_I8_PAD;
+    const skim_cpu_i8_head *of = job->i8_heads + head;
+    const int16_t *weights_of = job->i8_weights + (size_t)head * 2 * padded;
+    float steps[W], offsets[W], start_high[W], start_low[W];
+    for (int i = 0; i < W; i++) {
+        steps[i] = of[i % heads].step;
+        offsets[i] = of[i % heads].offset;
+        start_high[i] = of[i % heads].start_a;
+        start_low[i] = of[i % heads].start_b;
+    }
+
+    for (uint32_t p = 0; p < job->pages; p += tile) {
+        vec sums[W];
+        float scales_high[W], scales_low[W];
+        UNROLL
+        for (uint32_t s = 0; s < tile; s++) {
+            const char *page;
+            const float *scales;
+            vec_int high[SKIM_CPU_TILE_HEADS], low[SKIM_CPU_TILE_HEADS];
+            estimate_rows(job, 2 * dim, p + s, 1, head == 0, &page, &scales);
+            const float second = scales[1] * job->spread;
+            dot_i8_page(dim, padded, heads, page, weights_of, high, low);
+            UNROLL
+            for (int h = 0; h < heads; h++) {
+                uint32_t at = s * (uint32_t)heads + (uint32_t)h;
+                sums[at] = v_fma(v_set(scales[0]), v_of_int(high[h]),
+                                 v_mul(v_set(second), v_of_int(low[h])));
+                scales_high[at] = scales[0];
+                scales_low[at] = second;
+            }
+        }
+        vec sum = v_sum_lanes(sums);
+        sum = v_fma(v_load(scales_high), v_load(start_high), sum);
+        sum = v_fma(v_load(scales_low), v_load(start_low), sum);
+        store_scores(job, head, heads, p, v_fma(sum, v_load(steps), v_load(offsets)));
+    }
+}
+
+#define ESTIMATE_HEADS(name, tile)                                                                 \
+    INLINE void name(skim_type type, uint32_t dim, const skim_cpu_estimate_job *job)               \
+    {                                                                                              \
+        uint32_t head = 0;                                                                         \
+        for (; W >= 8 && head + 4 <= job->heads; head += 4)                                        \
+            tile(type, dim, W >= 8 ? 4 : 1, job, head);                                            \
+        for (; W >= 8 && head + 2 <= job->heads; head += 2)                                        \
+            tile(type, dim, W >= 8 ? 2 : 1, job, head);                                            \
+        for (; head < job->heads; head++)                                                          \
+            tile(type, dim, 1, job, head);                                                         \
+    }
+ESTIMATE_HEADS(estimate_heads, estimate_tile)
+ESTIMATE_HEADS(estimate_i8_heads, estimate_i8_tile)
+#undef ESTIMATE_HEADS
 
 INLINE void estimate_as(skim_type type, const skim_cpu_estimate_job *job)
 {
-    FOR_COUNT(type, job->count, 256, estimate_heads, job);
+    FOR_COUNT(type, job->dim, 128, estimate_heads, job);
 }
 
 static void estimate(const skim_cpu_estimate_job *job)
 {
-    FOR_TYPE(job->type, estimate_as, job);
+    if (job->scales)
+        FOR_COUNT(SKIM_TYPE_NONE, job->dim, 128, estimate_i8_heads, job);
+    else
+        FOR_TYPE(job->type, estimate_as, job);
 }
 
 // ---- select
@@ -808,7 +1089,7 @@ static void prefill(const skim_cpu_prefill_job *job)
 #define KERNEL_TABLE(level_name, level_features)                                                   \
     {                                                                                              \
         .name = level_name, .features = level_features, .load_rows = load_rows,                    \
-        .store_row = store_row, .bounds = bounds, .estimate = estimate, .logsumexp = logsumexp,    \
-        .combine = combine, .top = top, .attend = attend, .pack_queries = pack_queries,            \
-        .prefill = prefill,                                                                        \
+        .store_row = store_row, .sums = sums, .bounds = bounds, .weights = weights,                \
+        .estimate = estimate, .logsumexp = logsumexp, .combine = combine, .top = top,              \
+        .attend = attend, .pack_queries = pack_queries, .prefill = prefill,                        \
     }

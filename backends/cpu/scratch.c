@@ -13,11 +13,13 @@ static uint64_t worker_size(const skim_shape *shape)
     return skim_round_up(larger(size, skim_cpu_prefill_worker_size(shape)), 64);
 }
 
-// Row starts of any verb, and what attend shares.
+// Row starts of any verb, and what append or attend shares.
 static uint64_t shared_size(const skim_shape *shape, uint32_t threads)
 {
     uint64_t starts = skim_round_up(((uint64_t)shape->max_rows + 1) * sizeof(uint64_t), 64);
-    return skim_round_up(starts + skim_cpu_attend_shared_size(shape, threads), 64);
+    uint64_t shared =
+        larger(skim_cpu_append_shared_size(shape), skim_cpu_attend_shared_size(shape, threads));
+    return skim_round_up(starts + shared, 64);
 }
 
 uint64_t skim_cpu_scratch_size(const skim_device *device, const skim_shape *shape)

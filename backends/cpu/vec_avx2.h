@@ -66,6 +66,24 @@ INLINE void v_store_tail(skim_type type, char *to, vec x)
     v_store_as(type, to, x);
 }
 
+// Of whole numbers from -128 to 127.
+INLINE void v_store_i8(int8_t *to, vec x)
+{
+    __m256i whole = _mm256_cvtps_epi32(x);
+    __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storel_epi64((__m128i *)(void *)to, _mm_packs_epi16(words, words));
+}
+
+// Of whole numbers from -32768 to 32767.
+INLINE void v_store_i16(int16_t *to, vec x)
+{
+    __m256i whole = _mm256_cvtps_epi32(x);
+    __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storeu_si128((__m128i *)(void *)to, words);
+}
+
 INLINE vec v_zero(void)
 {
     return _mm256_setzero_ps();
@@ -109,6 +127,21 @@ INLINE vec v_max(vec a, vec b)
 INLINE vec v_min(vec a, vec b)
 {
     return _mm256_min_ps(a, b);
+}
+
+INLINE vec v_abs(vec x)
+{
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+}
+
+INLINE vec v_round(vec x)
+{
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+INLINE vec v_round_up(vec x)
+{
+    return _mm256_round_ps(x, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
 }
 
 INLINE vec_mask v_greater(vec a, vec b)
@@ -210,6 +243,28 @@ INLINE uint32_t vi_greater(vec_int a, vec_int b)
 INLINE uint32_t vi_equal(vec_int a, vec_int b)
 {
     return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(a, b)));
+}
+
+// Pairs of int16: a lane's two are the elements 2 i and 2 i + 1.
+INLINE vec_int vi_pairs_of_i8(const char *from)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)from));
+}
+
+INLINE vec_int vi_pairs(const int16_t *from)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)from);
+}
+
+// The sum of c and of both products.
+INLINE vec_int vi_add_products(vec_int a, vec_int b, vec_int c)
+{
+    return _mm256_add_epi32(c, _mm256_madd_epi16(a, b));
+}
+
+INLINE vec v_of_int(vec_int x)
+{
+    return _mm256_cvtepi32_ps(x);
 }
 
 #endif

@@ -76,6 +76,18 @@ INLINE void v_store_tail(skim_type type, char *to, vec x)
         _mm_storeu_si128((__m128i *)(void *)to, _mm256_castsi256_si128(half_of_vec(type, x)));
 }
 
+// Of whole numbers from -128 to 127.
+INLINE void v_store_i8(int8_t *to, vec x)
+{
+    _mm_storeu_si128((__m128i *)(void *)to, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+
+// Of whole numbers from -32768 to 32767.
+INLINE void v_store_i16(int16_t *to, vec x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x)));
+}
+
 INLINE vec v_zero(void)
 {
     return _mm512_setzero_ps();
@@ -119,6 +131,21 @@ INLINE vec v_max(vec a, vec b)
 INLINE vec v_min(vec a, vec b)
 {
     return _mm512_min_ps(a, b);
+}
+
+INLINE vec v_abs(vec x)
+{
+    return _mm512_abs_ps(x);
+}
+
+INLINE vec v_round(vec x)
+{
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+INLINE vec v_round_up(vec x)
+{
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
 }
 
 INLINE vec_mask v_greater(vec a, vec b)
@@ -236,6 +263,28 @@ INLINE uint32_t vi_greater(vec_int a, vec_int b)
 INLINE uint32_t vi_equal(vec_int a, vec_int b)
 {
     return bits_of_mask(_mm512_cmpeq_epi32_mask(a, b));
+}
+
+// Pairs of int16: a lane's two are the elements 2 i and 2 i + 1.
+INLINE vec_int vi_pairs_of_i8(const char *from)
+{
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)from));
+}
+
+INLINE vec_int vi_pairs(const int16_t *from)
+{
+    return _mm512_loadu_si512(from);
+}
+
+// The sum of c and of both products.
+INLINE vec_int vi_add_products(vec_int a, vec_int b, vec_int c)
+{
+    return _mm512_add_epi32(c, _mm512_madd_epi16(a, b));
+}
+
+INLINE vec v_of_int(vec_int x)
+{
+    return _mm512_cvtepi32_ps(x);
 }
 
 #endif

@@ -106,6 +106,18 @@ INLINE void v_store_tail(skim_type type, char *to, vec x)
     v_store_as(type, to, x);
 }
 
+// Of whole numbers from -128 to 127.
+INLINE void v_store_i8(int8_t *to, vec x)
+{
+    *to = (int8_t)x;
+}
+
+// Of whole numbers from -32768 to 32767.
+INLINE void v_store_i16(int16_t *to, vec x)
+{
+    *to = (int16_t)x;
+}
+
 INLINE vec v_zero(void)
 {
     return 0;
@@ -150,6 +162,21 @@ INLINE vec v_max(vec a, vec b)
 INLINE vec v_min(vec a, vec b)
 {
     return a < b ? a : b;
+}
+
+INLINE vec v_abs(vec x)
+{
+    return fabsf(x);
+}
+
+INLINE vec v_round(vec x)
+{
+    return rintf(x);
+}
+
+INLINE vec v_round_up(vec x)
+{
+    return ceilf(x);
 }
 
 INLINE vec_mask v_greater(vec a, vec b)
@@ -218,6 +245,34 @@ INLINE uint32_t vi_greater(vec_int a, vec_int b)
 INLINE uint32_t vi_equal(vec_int a, vec_int b)
 {
     return a == b;
+}
+
+// Pairs of int16: a lane's two are the elements 2 i and 2 i + 1, in its lower and upper half.
+INLINE vec_int pair_of(int16_t first, int16_t second)
+{
+    return (vec_int)((uint32_t)(uint16_t)first | (uint32_t)(uint16_t)second << 16);
+}
+
+INLINE vec_int vi_pairs_of_i8(const char *from)
+{
+    const signed char *bytes = (const signed char *)from;
+    return pair_of(bytes[0], bytes[1]);
+}
+
+INLINE vec_int vi_pairs(const int16_t *from)
+{
+    return pair_of(from[0], from[1]);
+}
+
+// The sum of c and of both products.
+INLINE vec_int vi_add_products(vec_int a, vec_int b, vec_int c)
+{
+    return c + (int16_t)a * (int16_t)b + (int16_t)(a >> 16) * (int16_t)(b >> 16);
+}
+
+INLINE vec v_of_int(vec_int x)
+{
+    return (float)x;
 }
 
 #endif

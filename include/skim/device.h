@@ -32,6 +32,7 @@ typedef struct skim_limits {
     uint32_t unified_memory;    // 1: the device reads and writes host memory at full speed
     uint32_t threads;           // host threads that compute; 0 for a GPU
     uint32_t timestamps;        // how many marks a queue has (skim_queue_mark); 0: none
+    uint32_t bounds_types;      // bit 1 << skim_bounds_type for each way bounds can be stored
 } skim_limits;
 
 typedef struct skim_device_options {

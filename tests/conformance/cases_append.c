@@ -50,9 +50,28 @@ static double bound_tolerance(const params *p, double value, double mean)
     return reference_ulp(value, p->kv) + summing;
 }
 
+// The score itself is held against the oracle: one bound of int8, or with a spread both.
+static bool probe_i8_value(const probe *it, uint32_t page, uint32_t head, uint32_t token,
+                           double got)
+{
+    params p = *it->r->p;
+    p.spread = it->spread;
+    float q[256] = {0};
+    q[probe_channel(it, token, head)] = probe_sign(it, token, head);
+    double tolerance;
+    double expected = expected_score(&p, &it->bounds, page, head / p.group, q, &tolerance);
+    return check(it->r->ctx, fabs(got - expected) <= tolerance,
+                 "i8 bounds: page %u, kv head %u, channel %u (%c): %.9g, should be %.9g +- %.2g",
+                 page, head / p.group, probe_channel(it, token, head),
+                 probe_sign(it, token, head) < 0.0f ? '-' : '+', got, expected, tolerance);
+}
+
 static bool probe_value(const probe *it, uint32_t page, uint32_t head, uint32_t token, double got)
 {
     const params *p = it->r->p;
+    if (p->bounds_type == SKIM_BOUNDS_I8) {
+        return probe_i8_value(it, page, head, token, got);
+    }
     uint32_t channel = probe_channel(it, token, head);
     bool negative = probe_sign(it, token, head) < 0.0f;
     double b0 = bounds_of(&it->bounds, page, head / p->group, 0)[channel];
@@ -140,6 +159,8 @@ static bool probe_some(const probe *it, uint32_t first, uint32_t count)
         .q = q.tensor,
         .bounds = r->bounds.buffer,
         .bounds_offset = r->bounds.offset,
+        .centre = r->centre.buffer,
+        .centre_offset = r->centre.offset,
         .spread = it->spread,
         .scores = scores.buffer,
         .scores_offset = scores.offset,
@@ -154,7 +175,9 @@ static bool probe_row(rig *r, uint32_t row, float spread)
 {
     probe it = {
         .r = r, .row = &r->rows[row], .spread = spread, .pages = r->rows[row].plan.page_count};
-    bounds_init(r->ctx, &it.bounds, &it.row->h, r->p->page, r->p->bounds);
+    if (!rig_bounds(r, row, &it.bounds)) {
+        return false;
+    }
     it.table = take(r->ctx, it.pages + 1, sizeof *it.table);
     memcpy(it.table, it.row->slots, it.pages * sizeof *it.table);
     it.table[it.pages] = it.row->slots[0];
@@ -224,6 +247,7 @@ static params varied(uint32_t i)
 
 void add_append_cases(case_table *table)
 {
+    const size_t first = table->count;
     static const skim_bounds kinds[] = {SKIM_BOUNDS_MINMAX, SKIM_BOUNDS_MEANSTD};
     uint32_t i = 0;
     for (size_t d = 0; d < COUNT_OF(all_dims); d++) {
@@ -271,4 +295,5 @@ void add_append_cases(case_table *table)
         params p = varied(i);
         add_case(table, "append/recompute", n < 2, run_recompute, &p);
     }
+    add_i8_twins(table, first, 1);
 }

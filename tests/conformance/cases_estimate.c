@@ -79,6 +79,7 @@ static void add_figure(case_table *table)
 void add_estimate_cases(case_table *table)
 {
     add_figure(table);
+    const size_t first = table->count;
     uint32_t i = 0;
     for (size_t d = 0; d < COUNT_OF(all_dims); d++) {
         for (size_t t = 0; t < COUNT_OF(all_types); t++) {
@@ -135,4 +136,5 @@ void add_estimate_cases(case_table *table)
         p.length = 600 + n;
         add_case(table, "estimate", n == 0, run_estimate, &p);
     }
+    add_i8_twins(table, first, 1);
 }

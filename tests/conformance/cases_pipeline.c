@@ -107,10 +107,12 @@ static void add_long(case_table *table, uint32_t *i)
 
 void add_pipeline_cases(case_table *table)
 {
+    const size_t first = table->count;
     uint32_t i = 0;
     add_policies(table, &i);
     add_edges(table, &i);
     add_batches(table, &i);
     add_long(table, &i);
     add_many(table, &i);
+    add_i8_twins(table, first, 3);
 }

@@ -216,6 +216,7 @@ typedef struct scenario {
 
 void add_scenario_cases(case_table *table)
 {
+    const size_t first = table->count;
     static const scenario scenarios[] = {
         {"scenario/interleaved", run_interleaved, 24, 3},
         {"scenario/cancel", run_cancel, 24, 4},
@@ -230,6 +231,7 @@ void add_scenario_cases(case_table *table)
             add_case(table, scenarios[s].name, n < scenarios[s].quick, scenarios[s].run, &p);
         }
     }
+    add_i8_twins(table, first, 2);
     for (uint32_t n = 0; n < 24; n++, i++) {
         params p = varied(i);
         p.data = DATA_INTEGER;

@@ -244,6 +244,7 @@ static void add_large(case_table *table, uint32_t *i)
 
 void add_select_cases(case_table *table)
 {
+    const size_t first = table->count;
     uint32_t i = 0;
     for (uint32_t pattern = 0; pattern < SCORES_PATTERNS; pattern++) {
         for (size_t g = 0; g < COUNT_OF(all_groups); g++) {
@@ -256,4 +257,5 @@ void add_select_cases(case_table *table)
         add_mode(table, &i, pattern, 1, SKIM_SELECT_AUTO, SKIM_COMBINE_DEFAULT);
     }
     add_large(table, &i);
+    add_i8_twins(table, first, 3);
 }

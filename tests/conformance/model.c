@@ -12,6 +12,7 @@ typedef struct open_step {
     uint32_t count, tokens;
     const skim_policy *policy; // of the calls, or NULL
     int flags;
+    bool frozen[MODEL_LAYERS_MAX]; // the centre, by this step
 } open_step;
 
 // What one attend gave and should have given.
@@ -61,6 +62,7 @@ static bool create_cache(model *m, const model_options *options, const skim_poli
         .max_step_tokens = options->step_tokens ? options->step_tokens : m->longest,
         .max_sequence_tokens = m->longest,
         .bounds = m->p->bounds,
+        .bounds_type = m->p->bounds_type,
         .policy = policy,
     };
     return ok(ctx, skim_cache_create(ctx->queue, &create, &ctx->cache), "skim_cache_create") &&
@@ -85,8 +87,8 @@ static bool beyond_limits(const context *ctx, const params *p)
 {
     const skim_limits *l = &ctx->limits;
     return p->dim < l->head_dim_min || p->dim > l->head_dim_max || p->dim % l->head_dim_multiple ||
-           !(l->kv_types & 1u << p->kv) || !(l->page_sizes & p->page) ||
-           p->group * p->kv_heads > l->heads_max;
+           !(l->kv_types & 1u << p->kv) || !(l->bounds_types & 1u << p->bounds_type) ||
+           !(l->page_sizes & p->page) || p->group * p->kv_heads > l->heads_max;
 }
 
 bool model_init(context *ctx, model *m, const params *p, const model_options *options)
@@ -156,6 +158,28 @@ static void truncate_histories(open_step *s)
     }
 }
 
+// What a layer's first append makes the centre of its int8 bounds. With harmful keys it is not
+// known, and lists are held to their form alone.
+static void freeze_centre(open_step *s, uint32_t layer)
+{
+    model *m = s->m;
+    if (m->p->bounds_type != SKIM_BOUNDS_I8 || m->centres[layer].values) {
+        return;
+    }
+    centre_sum sum;
+    const history *first = &m->sequences[s->entries[0].sequence].layers[layer];
+    centre_sum_init(m->ctx, &sum, first);
+    for (uint32_t i = 0; i < s->count; i++) {
+        const model_sequence *it = &m->sequences[s->entries[i].sequence];
+        centre_sum_add(&sum, &it->layers[layer], it->length, s->entries[i].tokens);
+    }
+    m->centres[layer] = centre_sum_mean(m->ctx, &sum, first);
+    if (s->flags & MODEL_HARMFUL) {
+        m->centres[layer].slack = INFINITY;
+    }
+    s->frozen[layer] = true;
+}
+
 // A packed input box whose content is harmful as it is made.
 static bool input_box(open_step *s, box *b, skim_type type, uint32_t heads, uint32_t dim)
 {
@@ -167,6 +191,7 @@ static bool append_layer(open_step *s, uint32_t layer)
     model *m = s->m;
     const params *own = &m->layers[layer];
     box k, v;
+    freeze_centre(s, layer);
     if (!input_box(s, &k, own->kv, own->kv_heads, own->dim) ||
         !input_box(s, &v, own->kv, own->kv_heads, own->dim)) {
         return false;
@@ -263,14 +288,22 @@ static bool check_report(const open_step *s, uint32_t layer)
     uint64_t lists = is_group(s, layer) ? own->kv_heads : own->group * own->kv_heads;
     uint64_t total = 0;
     uint64_t read = 0;
+    uint64_t bounds = 0;
     uint32_t sparse = 0;
+    bool i8 = s->m->p->bounds_type == SKIM_BOUNDS_I8;
+    uint64_t vector = i8 ? own->dim + 4 : own->dim * skim_type_size(own->kv);
     for (uint32_t i = 0; i < s->count; i++) {
         reference_plan plan = plan_of(s, layer, i);
+        bounds += plan.dense ? 0 : 2ull * own->kv_heads * plan.page_count * vector;
+        bounds += plan.dense || !i8 ? 0 : 4ull * own->kv_heads * own->dim;
         total += lists * plan.page_count;
         read += lists * (plan.dense ? plan.page_count : plan.select_count);
         sparse += !plan.dense;
     }
-    return check(ctx,
+    return check(ctx, report.bounds_bytes == bounds,
+                 "report: layer %u: %llu bytes of bounds, should be %llu", layer,
+                 (unsigned long long)report.bounds_bytes, (unsigned long long)bounds) &&
+           check(ctx,
                  report.sparse_sequences == sparse && report.dense_sequences == s->count - sparse,
                  "report: layer %u: %u sparse and %u dense, should be %u and %u", layer,
                  report.sparse_sequences, report.dense_sequences, sparse, s->count - sparse) &&
@@ -291,6 +324,9 @@ static bool check_list(const open_step *s, uint32_t layer, uint32_t entry, uint3
     own.spread = policy->spread;
     reference_plan plan = plan_of(s, layer, entry);
     bool group = is_group(s, layer);
+    if (isinf(bounds->centre.slack)) {
+        return verify_list_form(ctx, "list around an unknown centre", &plan, list, count);
+    }
     uint32_t heads = group ? own.group : 1;
     skim_combine combine = group ? policy->combine : SKIM_COMBINE_MAX;
     double scale = default_scale(&own);
@@ -360,7 +396,7 @@ static bool check_lists(const open_step *s, uint32_t layer, uint32_t entry, cons
     const params *own = &s->m->layers[layer];
     const history *h = &s->m->sequences[s->entries[entry].sequence].layers[layer];
     page_bounds bounds;
-    bounds_init(s->m->ctx, &bounds, h, s->m->p->page, s->m->p->bounds);
+    bounds_around(s->m->ctx, &bounds, h, s->m->p->page, s->m->p->bounds, &s->m->centres[layer]);
     bool group = is_group(s, layer);
     for (uint32_t head = 0; head < own->group * own->kv_heads; head++) {
         const uint32_t *pages = l->pages + (size_t)head * l->room;
@@ -384,7 +420,7 @@ static void reference_lists(const open_step *s, uint32_t layer, uint32_t entry, 
     const history *h = &s->m->sequences[s->entries[entry].sequence].layers[layer];
     uint32_t heads = is_group(s, layer) ? own.group : 1;
     page_bounds bounds;
-    bounds_init(ctx, &bounds, h, s->m->p->page, s->m->p->bounds);
+    bounds_around(ctx, &bounds, h, s->m->p->page, s->m->p->bounds, &s->m->centres[layer]);
     l->plan = plan_of(s, layer, entry);
     l->room = l->plan.page_count;
     l->pages = take(ctx, (size_t)own.group * own.kv_heads * l->room, sizeof *l->pages);
@@ -551,6 +587,9 @@ bool model_step(model *m, const model_entry *entries, uint32_t count, const skim
     if (flags & MODEL_CANCEL) {
         skim_step_cancel(s.step);
         truncate_histories(&s);
+        for (uint32_t layer = 0; layer < m->layer_count; layer++) {
+            m->centres[layer].values = s.frozen[layer] ? NULL : m->centres[layer].values;
+        }
         done = ok(ctx, skim_queue_finish(ctx->queue), "skim_queue_finish");
     } else {
         done = end_step(&s, calls);

@@ -21,6 +21,7 @@ typedef struct model {
     params layers[MODEL_LAYERS_MAX];        // each layer's shape and types
     skim_policy policies[MODEL_LAYERS_MAX]; // in force
     uint32_t longest;                       // tokens that a sequence may have
+    known_centre centres[MODEL_LAYERS_MAX]; // of int8 bounds, from the first append on
     model_sequence sequences[MODEL_SEQUENCES_MAX];
     box *out; // of the step's last attend
     box *lse;

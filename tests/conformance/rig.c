@@ -150,6 +150,7 @@ static void shape_rows(rig *r)
         .page_size = p->page,
         .type = p->kv,
         .bounds = p->bounds,
+        .bounds_type = p->bounds_type,
         .slots = r->shape.slots,
         .max_rows = r->row_count + 1,
         .max_tokens = tokens,
@@ -228,6 +229,14 @@ static bool make_results(rig *r)
     r->lists_per_row = r->select == SKIM_SELECT_HEAD ? r->q_heads : p->kv_heads;
     uint64_t scores = (uint64_t)r->row_count * r->q_heads * r->score_stride * 4;
     uint64_t lists = (uint64_t)r->row_count * r->lists_per_row * r->list_stride * 4;
+    if (p->bounds_type == SKIM_BOUNDS_I8) {
+        uint64_t centre = (uint64_t)p->kv_heads * p->dim * sizeof(float);
+        centre_sum_init(ctx, &r->frozen_keys, &r->rows[0].h);
+        if (!region_init(ctx, &r->centre, centre, 64, SKIM_F32) ||
+            !region_upload(ctx, &r->centre)) {
+            return false;
+        }
+    }
     return ok(ctx, skim_bounds_size(ctx->device, &r->shape, &size), "skim_bounds_size") &&
            region_init(ctx, &r->bounds, size, 64, p->kv) && region_upload(ctx, &r->bounds) &&
            region_init(ctx, &r->scores, scores, 16, SKIM_F32) && region_upload(ctx, &r->scores) &&
@@ -254,8 +263,9 @@ static bool fits_limits(context *ctx, const skim_shape *s)
     const skim_limits *l = &ctx->limits;
     if (s->key_dim < l->head_dim_min || s->key_dim > l->head_dim_max ||
         s->key_dim % l->head_dim_multiple || !(l->kv_types & 1u << s->type) ||
-        !(l->page_sizes & s->page_size) || s->q_heads > l->heads_max || s->max_rows > l->rows_max ||
-        s->max_pages > l->pages_max || s->slots > l->slots_max) {
+        !(l->page_sizes & s->page_size) || !(l->bounds_types & 1u << s->bounds_type) ||
+        s->q_heads > l->heads_max || s->max_rows > l->rows_max || s->max_pages > l->pages_max ||
+        s->slots > l->slots_max) {
         return skip(ctx, "beyond the device's limits");
     }
     return true;

@@ -29,7 +29,11 @@ typedef struct rig {
     uint32_t *table;
     float *queries; // [token_count][q_heads][dim]
     region keys, values, bounds, scores, lists;
-    bool one_pool; // values lie in the keys' region
+    region centre;              // of int8 bounds
+    bool frozen;                // by the first append
+    centre_sum frozen_keys;     // which the centre is the mean of
+    known_centre centre_values; // fetched
+    bool one_pool;              // values lie in the keys' region
     skim_paged keys_at, values_at;
     uint32_t score_stride, list_stride, lists_per_row;
     box q, out, lse;
@@ -42,8 +46,11 @@ bool rig_init(context *ctx, rig *r, const params *p);
 bool rig_init_for(context *ctx, rig *r, const params *p, uint32_t rows, uint32_t tokens);
 // Appends every row's tokens: those before the last call in chunks, then the last call's.
 bool rig_append(rig *r);
-// The pools hold every token, and nothing else was touched.
+// The pools hold every token, and nothing else was touched; the centre is the mean of the keys of
+// the first append.
 bool rig_check_pools(rig *r);
+// The oracle's bounds of a row, around the device's centre.
+bool rig_bounds(rig *r, uint32_t row, page_bounds *b);
 bool rig_estimate(rig *r);
 bool rig_check_scores(rig *r);
 bool rig_select(rig *r);

@@ -1,6 +1,7 @@
 // The rig's four verbs and their verdicts.
 #include "rig.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -114,7 +115,17 @@ static bool send_new_tokens(rig *r, const skim_row *rows, uint32_t count, const 
     return box_send(r->ctx, k) && box_send(r->ctx, v);
 }
 
-// Appends the rows' new tokens; which[i] is the rig's row that rows[i] speaks of.
+// The first append freezes the centre.
+static void with_centre(rig *r, skim_append_args *args)
+{
+    if (r->p->bounds_type == SKIM_BOUNDS_I8) {
+        args->centre = r->centre.buffer;
+        args->centre_offset = r->centre.offset;
+        args->freeze = !r->frozen;
+        r->frozen = true;
+    }
+}
+
 bool rig_recompute_bounds(rig *r, const skim_row *rows, uint32_t count)
 {
     box sent, table;
@@ -132,17 +143,23 @@ bool rig_recompute_bounds(rig *r, const skim_row *rows, uint32_t count)
         .bounds = r->bounds.buffer,
         .bounds_offset = r->bounds.offset,
     };
+    with_centre(r, &args);
     bool done = ok(r->ctx, skim_append(r->ctx->queue, &args), "skim_append");
     box_consumed(&sent);
     box_consumed(&table);
     return done;
 }
 
+// Appends the rows' new tokens; which[i] is the rig's row that rows[i] speaks of.
 bool rig_append_rows(rig *r, const skim_row *rows, uint32_t count, const uint32_t *which)
 {
     uint32_t tokens = 0;
     for (uint32_t i = 0; i < count; i++) {
         tokens = max_u32(tokens, rows[i].query_start + rows[i].query_count);
+        if (r->p->bounds_type == SKIM_BOUNDS_I8 && !r->frozen) {
+            centre_sum_add(&r->frozen_keys, &r->rows[which[i]].h,
+                           rows[i].length - rows[i].query_count, rows[i].query_count);
+        }
         rig_store(r, which[i], rows[i].length - rows[i].query_count, rows[i].query_count);
     }
     box sent, table, k, v;
@@ -165,6 +182,7 @@ bool rig_append_rows(rig *r, const skim_row *rows, uint32_t count, const uint32_
         .bounds = r->bounds.buffer,
         .bounds_offset = r->bounds.offset,
     };
+    with_centre(r, &args);
     bool done = ok(r->ctx, skim_append(r->ctx->queue, &args), "skim_append");
     box_consumed(&sent);
     box_consumed(&table);
@@ -224,6 +242,39 @@ bool rig_append(rig *r)
            rig_append_rows(r, rows, r->row_count, which);
 }
 
+static bool check_centre(rig *r)
+{
+    context *ctx = r->ctx;
+    if (r->p->bounds_type != SKIM_BOUNDS_I8) {
+        return true;
+    }
+    if (!region_fetch(ctx, &r->centre) || !region_guards(ctx, &r->centre, "centre")) {
+        return false;
+    }
+    const uint32_t channels = r->p->kv_heads * r->p->dim;
+    const float *got = (const float *)(const void *)region_copy(&r->centre);
+    known_centre mean = centre_sum_mean(ctx, &r->frozen_keys, &r->rows[0].h);
+    r->centre_values = (known_centre){.values = take(ctx, channels, sizeof(double))};
+    for (uint32_t i = 0; i < channels; i++) {
+        r->centre_values.values[i] = (double)got[i];
+        if (!check(ctx, fabs((double)got[i] - mean.values[i]) <= mean.slack,
+                   "centre: kv head %u, channel %u is %.9g, should be %.9g +- %.2g", i / r->p->dim,
+                   i % r->p->dim, (double)got[i], mean.values[i], mean.slack)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool rig_bounds(rig *r, uint32_t row, page_bounds *b)
+{
+    if (!check_centre(r)) {
+        return false;
+    }
+    bounds_around(r->ctx, b, &r->rows[row].h, r->p->page, r->p->bounds, &r->centre_values);
+    return true;
+}
+
 bool rig_check_pools(rig *r)
 {
     context *ctx = r->ctx;
@@ -236,7 +287,8 @@ bool rig_check_pools(rig *r)
          !region_same(ctx, &r->values, "values", 0, r->values.size))) {
         return false;
     }
-    return region_fetch(ctx, &r->bounds) && region_guards(ctx, &r->bounds, "bounds");
+    return region_fetch(ctx, &r->bounds) && region_guards(ctx, &r->bounds, "bounds") &&
+           check_centre(r);
 }
 
 // --- estimate
@@ -259,6 +311,8 @@ bool rig_estimate_rows(rig *r, const skim_row *rows, uint32_t count)
         .q = r->q.tensor,
         .bounds = r->bounds.buffer,
         .bounds_offset = r->bounds.offset,
+        .centre = r->centre.buffer,
+        .centre_offset = r->centre.offset,
         .spread = r->p->spread,
         .scores = r->scores.buffer,
         .scores_offset = r->scores.offset,
@@ -331,7 +385,9 @@ bool rig_check_scores(rig *r)
         if (!rig_is_sparse(&r->rows[i])) {
             continue;
         }
-        bounds_init(r->ctx, &r->rows[i].bounds, &r->rows[i].h, r->p->page, r->p->bounds);
+        if (!rig_bounds(r, i, &r->rows[i].bounds)) {
+            return false;
+        }
         for (uint32_t head = 0; head < r->q_heads; head++) {
             if (!check_score_row(r, i, head)) {
                 return false;

@@ -50,6 +50,7 @@ typedef struct params {
     uint32_t budget;
     double fraction;
     skim_bounds bounds;
+    skim_bounds_type bounds_type;
     skim_select_mode select;
     skim_combine combine;
     float spread;
@@ -68,6 +69,7 @@ typedef void case_run(context *ctx, const params *p);
 
 typedef struct test_case {
     char name[120];
+    const char *verb;
     bool quick;
     case_run *run;
     params p;
@@ -82,6 +84,9 @@ typedef struct case_table {
 // Adds a case named verb/<what of the parameters is not the default>; a second of that name is
 // dropped.
 void add_case(case_table *table, const char *verb, bool quick, case_run *run, const params *p);
+// Adds every case from first on once more with int8 bounds, of the quick ones every so manieth as
+// quick.
+void add_i8_twins(case_table *table, size_t first, uint32_t quick_every);
 params default_params(void);
 void add_append_cases(case_table *table);
 void add_estimate_cases(case_table *table);

@@ -82,6 +82,7 @@ static void append_policy(name_text *name, const params *p)
         append(name, "/b%u", p->budget);
     }
     append(name, "%s", p->bounds == SKIM_BOUNDS_MEANSTD ? "/meanstd" : "");
+    append(name, "%s", p->bounds_type == SKIM_BOUNDS_I8 ? "/i8" : "");
     if (p->spread < 1.0f || p->spread > 1.0f) {
         append(name, "/l%g", (double)p->spread);
     }
@@ -121,7 +122,7 @@ static bool is_new(const case_table *table, const char *name)
 
 void add_case(case_table *table, const char *verb, bool quick, case_run *run, const params *p)
 {
-    test_case it = {.quick = quick, .run = run, .p = *p};
+    test_case it = {.verb = verb, .quick = quick, .run = run, .p = *p};
     name_text name = {it.name, sizeof it.name, 0};
     append(&name, "%s", verb);
     append_shape(&name, p);
@@ -139,6 +140,18 @@ void add_case(case_table *table, const char *verb, bool quick, case_run *run, co
         }
     }
     table->cases[table->count++] = it;
+}
+
+void add_i8_twins(case_table *table, size_t first, uint32_t quick_every)
+{
+    uint32_t quick = 0;
+    for (size_t i = first, end = table->count; i < end; i++) {
+        const test_case it = table->cases[i];
+        params p = it.p;
+        p.bounds_type = SKIM_BOUNDS_I8;
+        add_case(table, it.verb, it.quick && quick % quick_every == 0, it.run, &p);
+        quick += it.quick;
+    }
 }
 
 void build_table(case_table *table)

@@ -7,12 +7,70 @@ double default_scale(const params *p)
     return p->scale > 0.0f ? (double)p->scale : (double)(1.0f / sqrtf((float)p->dim));
 }
 
-void bounds_init(context *ctx, page_bounds *b, const history *h, uint32_t page_size,
-                 skim_bounds kind)
+void centre_sum_init(context *ctx, centre_sum *s, const history *h)
+{
+    size_t channels = (size_t)h->kv_heads * h->dim;
+    s->sums = take(ctx, channels, sizeof(double));
+    s->counts = take(ctx, channels, sizeof(double));
+    s->absolute = take(ctx, channels, sizeof(double));
+}
+
+void centre_sum_add(centre_sum *s, const history *h, uint32_t first, uint32_t count)
+{
+    for (uint32_t token = first; token < first + count; token++) {
+        for (uint32_t i = 0; i < h->kv_heads * h->dim; i++) {
+            double key = (double)history_key(h, token, 0)[i];
+            if (isfinite(key)) {
+                s->sums[i] += key;
+                s->counts[i] += 1.0;
+                s->absolute[i] += fabs(key);
+            }
+        }
+    }
+}
+
+known_centre centre_sum_mean(context *ctx, const centre_sum *s, const history *h)
+{
+    size_t channels = (size_t)h->kv_heads * h->dim;
+    known_centre centre = {.values = take(ctx, channels, sizeof(double))};
+    for (size_t i = 0; i < channels; i++) {
+        double count = s->counts[i] > 0.0 ? s->counts[i] : 1.0;
+        centre.values[i] = s->sums[i] / count;
+        centre.slack = fmax(centre.slack, 0x1p-20 * s->absolute[i] / count + 0x1p-126);
+    }
+    return centre;
+}
+
+// One page of one head, whose bounds begin at element `at` of values and margins.
+static void bounds_init_i8(page_bounds *b, const history *h, uint32_t page, uint32_t page_size,
+                           uint32_t head, skim_bounds kind)
+{
+    size_t index = (size_t)page * h->kv_heads + head;
+    size_t at = index * 2 * h->dim;
+    uint32_t first = page * page_size;
+    reference_i8 bounds = {.value = b->values + at, .margin = b->margins + at};
+    reference_bounds_i8(kind, history_key(h, first, head), history_stride(h),
+                        min_u32(page_size, h->length - first), h->dim,
+                        b->centre.values + (size_t)head * h->dim, b->centre.slack, &bounds);
+    b->scales[2 * index] = bounds.scale[0];
+    b->scales[2 * index + 1] = bounds.scale[1];
+}
+
+void bounds_around(context *ctx, page_bounds *b, const history *h, uint32_t page_size,
+                   skim_bounds kind, const known_centre *centre)
 {
     uint32_t pages = ceil_div(h->length, page_size);
-    *b = (page_bounds){.kv_heads = h->kv_heads, .dim = h->dim};
-    b->values = take(ctx, (size_t)pages * h->kv_heads * h->dim * 2, sizeof(double));
+    *b = (page_bounds){.kv_heads = h->kv_heads, .dim = h->dim, .centre = *centre};
+    size_t elements = (size_t)pages * h->kv_heads * h->dim * 2;
+    b->values = take(ctx, elements, sizeof(double));
+    if (centre->values) {
+        b->margins = take(ctx, elements, sizeof(double));
+        b->scales = take(ctx, (size_t)pages * h->kv_heads * 2, sizeof(double));
+        for (uint32_t i = 0; i < pages * h->kv_heads; i++) {
+            bounds_init_i8(b, h, i / h->kv_heads, page_size, i % h->kv_heads, kind);
+        }
+        return;
+    }
     for (uint32_t page = 0; page < pages; page++) {
         uint32_t first = page * page_size;
         uint32_t count = min_u32(page_size, h->length - first);
@@ -25,6 +83,13 @@ void bounds_init(context *ctx, page_bounds *b, const history *h, uint32_t page_s
             }
         }
     }
+}
+
+void bounds_init(context *ctx, page_bounds *b, const history *h, uint32_t page_size,
+                 skim_bounds kind)
+{
+    const known_centre none = {0};
+    bounds_around(ctx, b, h, page_size, kind, &none);
 }
 
 // What one rounding of the stored bounds to the other side may change in a score: f16 and bf16
@@ -52,6 +117,19 @@ double expected_score(const params *p, const page_bounds *b, uint32_t page, uint
     const double *b0 = bounds_of(b, page, kv_head, 0);
     const double *b1 = bounds_of(b, page, kv_head, 1);
     double magnitude;
+    if (b->margins) {
+        size_t index = (size_t)page * b->kv_heads + kv_head;
+        reference_i8 bounds = {.value = b->values + index * 2 * b->dim,
+                               .margin = b->margins + index * 2 * b->dim,
+                               .scale = {b->scales[2 * index], b->scales[2 * index + 1]}};
+        const double *centre = b->centre.values + (size_t)kv_head * b->dim;
+        double low;
+        double high;
+        reference_score_i8(p->bounds, (double)p->spread, q, &bounds, centre, p->dim, &low, &high,
+                           &magnitude);
+        *tolerance = (high - low) / 2.0 + 2.0 * sqrt(2.0 * p->dim) * EPSILON32 * magnitude;
+        return low + (high - low) / 2.0;
+    }
     double score = reference_score(p->bounds, (double)p->spread, q, b0, b1, p->dim, &magnitude);
     bool exact =
         p->bounds == SKIM_BOUNDS_MINMAX && (p->data == DATA_INTEGER || p->data == DATA_UNIFORM);

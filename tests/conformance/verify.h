@@ -8,14 +8,37 @@
 // Multiplications that one case may spend in the oracle's attend.
 #define ORACLE_BUDGET 6000000.0
 
+// The centre of int8 bounds as far as the caller knows it.
+typedef struct known_centre {
+    double *values; // [kv_head][dim]; NULL: native bounds
+    double slack;   // how far off each may be
+} known_centre;
+
+// The mean of finite keys; adds up, and then divides. Another of the same may go on.
+typedef struct centre_sum {
+    double *sums, *counts, *absolute; // [kv_head][dim]
+} centre_sum;
+
+void centre_sum_init(context *ctx, centre_sum *s, const history *h);
+void centre_sum_add(centre_sum *s, const history *h, uint32_t first, uint32_t count);
+// slack is what docs/algorithm.md lets the mean be off.
+known_centre centre_sum_mean(context *ctx, const centre_sum *s, const history *h);
+
 // The reference bounds of every page of one sequence: [page][kv_head][2][dim].
 typedef struct page_bounds {
     uint32_t kv_heads, dim;
     double *values;
+    // Of int8 bounds:
+    double *margins; // as values
+    double *scales;  // [page][kv_head][2]
+    known_centre centre;
 } page_bounds;
 
 void bounds_init(context *ctx, page_bounds *b, const history *h, uint32_t page_size,
                  skim_bounds kind);
+// The same for int8 bounds, or, around a centre that has no values, for native ones.
+void bounds_around(context *ctx, page_bounds *b, const history *h, uint32_t page_size,
+                   skim_bounds kind, const known_centre *centre);
 
 static inline const double *bounds_of(const page_bounds *b, uint32_t page, uint32_t kv_head,
                                       int which)

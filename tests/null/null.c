@@ -73,6 +73,7 @@ static skim_status null_open(skim_device *device, uint32_t index, const skim_ope
         .buffer_size_max = UINT64_C(1) << 40,
         .unified_memory = null_control_now.unified,
         .timestamps = 4,
+        .bounds_types = 1 << SKIM_BOUNDS_NATIVE | 1 << SKIM_BOUNDS_I8,
     };
     return status;
 }
@@ -289,7 +290,7 @@ static skim_status null_mark_time(skim_backend_queue *queue, uint32_t index, uin
     .scratch_size = null_scratch_size, .prepare = null_prepare, .upload = null_upload,             \
     .download = null_download, .copy = null_copy, .zero = null_zero, .mark = null_mark,            \
     .append = null_append, .estimate = null_estimate, .select = null_select,                       \
-    .attend = null_attend, .submit = null_submit, .wait = null_wait, .discard = null_discard,         \
+    .attend = null_attend, .submit = null_submit, .wait = null_wait, .discard = null_discard,      \
     .mark_time = null_mark_time
 
 const skim_backend null_backend = {NULL_ENTRIES};

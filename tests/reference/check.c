@@ -87,6 +87,38 @@ static void check_bounds(void)
     expect(fabs(score - expected) < 1e-12, "meanstd score");
 }
 
+// By hand: distances 12.7 and 6.35 from the centre, so that the scale is a little more than 0.1.
+static void check_bounds_i8(void)
+{
+    const float keys[4] = {11.7f, 5, -4.35f, 2};
+    const double centre[2] = {-1, 3};
+    double value[4];
+    double margin[4];
+    reference_i8 bounds = {.value = value, .margin = margin};
+    reference_bounds_i8(SKIM_BOUNDS_MINMAX, keys, 2, 2, 2, centre, 0, &bounds);
+    expect(fabs(bounds.scale[0] - 0.1) < 2e-6 && fabs(bounds.scale[1] - 3.35 / 127) < 1e-6,
+           "i8 scales");
+    expect(value[0] - margin[0] >= (double)keys[0] && value[0] + margin[0] < 11.702, "i8 maximum");
+    // 5 is 20 steps from 3, less a little: the maximum is 20 steps away.
+    expect(value[1] - margin[1] >= 5 && fabs(value[1] - 5) < 1e-4, "i8 maximum of another channel");
+    expect(value[2] + margin[2] <= (double)keys[2] && value[2] - margin[2] > -4.3502, "i8 minimum");
+    // 2 is 37.9 steps of 0.02638 below 3: the minimum is 38 away.
+    expect(fabs(value[3] - (3 - 38 * bounds.scale[1])) < 1e-4, "i8 minimum, rounded outward");
+    const float q[2] = {1, -1};
+    double low;
+    double high;
+    reference_score_i8(SKIM_BOUNDS_MINMAX, 1, q, &bounds, centre, 2, &low, &high, NULL);
+    expect(low >= 11.7f - 2 && low < 9.71 && high > low && high < 9.74, "i8 score");
+
+    const float same[4] = {-1, 3, -1, 3};
+    reference_bounds_i8(SKIM_BOUNDS_MINMAX, same, 2, 2, 2, centre, 0, &bounds);
+    expect(bounds.scale[0] == 0 && value[0] == -1 && value[3] == 3 && margin[0] == 0,
+           "keys that are the centre");
+    reference_bounds_i8(SKIM_BOUNDS_MEANSTD, keys, 2, 2, 2, centre, 0, &bounds);
+    expect(fabs(value[0] - 3.675) < 1e-4 && fabs(value[2] - 8.025) < 1e-4, "i8 mean, deviation");
+    expect(fabs(value[3] - 1.5) <= bounds.scale[1] / 2 + 1e-5, "i8 deviation, to nearest");
+}
+
 static void check_resolve(void)
 {
     skim_policy policy = {.budget = 100, .recent_pages = 1};
@@ -179,6 +211,7 @@ int main(void)
     check_bf16();
     check_figure();
     check_bounds();
+    check_bounds_i8();
     check_resolve();
     check_select();
     check_attend();

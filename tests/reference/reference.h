@@ -33,6 +33,25 @@ void reference_bounds(skim_bounds kind, const float *keys, size_t stride, uint32
 double reference_score(skim_bounds kind, double spread, const float *q, const double *b0,
                        const double *b1, uint32_t dim, double *magnitude);
 
+// Bounds as int8 around a centre. Devices may differ where a quotient lies next to a whole number,
+// so that each bound is known up to a margin: a right one lies within margin[i] of value[i], and a
+// maximum is never below, a minimum never above, the page's own.
+typedef struct reference_i8 {
+    double *value;   // [2][dim]: B0 and B1, the middle of what they may be
+    double *margin;  // [2][dim]
+    double scale[2]; // s0 and s1; 0 where every key is the centre
+} reference_i8;
+
+// centre: c0 of the head, of which each channel may be off by slack.
+void reference_bounds_i8(skim_bounds kind, const float *keys, size_t stride, uint32_t count,
+                         uint32_t dim, const double *centre, double slack, reference_i8 *bounds);
+
+// The score of a page from int8 bounds: it lies between low and high, but for the rounding of f32
+// sums, which is proportional to magnitude (may be NULL).
+void reference_score_i8(skim_bounds kind, double spread, const float *q, const reference_i8 *bounds,
+                        const double *centre, uint32_t dim, double *low, double *high,
+                        double *magnitude);
+
 typedef struct reference_plan {
     uint32_t page_count;
     uint32_t select_count; // K, at most page_count

@@ -175,7 +175,8 @@ static skim_status call(int verb)
     X(ALL, args->shape.value_dim = 32, SKIM_UNSUPPORTED)                                           \
     X(ALL, args->shape.type = SKIM_F16, SKIM_STATE)                                                \
     X(ALL, args->shape.bounds = SKIM_BOUNDS_MEANSTD, SKIM_STATE)                                   \
-    X(ALL, args->shape.bounds_type = SKIM_BOUNDS_I8, SKIM_UNSUPPORTED)                             \
+    X(ALL, args->shape.bounds_type = SKIM_BOUNDS_I8, SKIM_STATE)                                   \
+    X(ALL, args->shape.bounds_type = (skim_bounds_type)2, SKIM_INVALID)                            \
     X(ALL, args->shape.slots = 0, SKIM_INVALID)                                                    \
     X(ALL, args->shape.slots = 9, SKIM_STATE)                                                      \
     X(ALL, args->shape.max_pages = UINT32_MAX, SKIM_UNSUPPORTED)                                   \

@@ -24,9 +24,10 @@ bool synthetic_create(struct synthetic *data, skim_type type, uint32_t tokens, u
                       uint32_t kv_heads, uint32_t head_dim, uint32_t queries);
 void synthetic_destroy(struct synthetic *data);
 
-// One layer: K and V in pages as the library's own cache has them, and the bounds.
+// One layer: K and V in pages as the library's own cache has them, the bounds, and of i8 ones the
+// centre.
 struct bench_layer {
-    skim_buffer *pages, *bounds;
+    skim_buffer *pages, *bounds, *centre;
 };
 
 // The layers of one shape, filled, and the buffers of a decode step.
@@ -68,6 +69,12 @@ skim_status bench_attend(const struct bench *bench, uint32_t layer, bool dense);
 skim_status bench_page_bytes(const struct bench *bench, uint64_t *bytes);
 uint64_t bench_bounds_bytes(const struct bench *bench);
 uint64_t bench_dense_bytes(const struct bench *bench);
+
+// Bytes of the centre of i8 bounds.
+static inline uint64_t bench_centre_bytes(const skim_shape *shape)
+{
+    return (uint64_t)shape->kv_heads * shape->key_dim * sizeof(float);
+}
 
 // Measures what forking, truncating and beginning a step with many sequences costs the host, and
 // what zeroing freed slots costs an append; adds its keys to the result.

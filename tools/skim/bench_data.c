@@ -39,9 +39,16 @@ static uint64_t layer_bytes(const struct bench *bench)
            bench->shape.slots;
 }
 
+// Two vectors for each page and kv head; i8 ones have a scale each, and all pages one centre.
 uint64_t bench_bounds_bytes(const struct bench *bench)
 {
-    return bench->sparse ? 2 * row_bytes(bench) * bench->shape.kv_heads * bench->shape.slots : 0;
+    const skim_shape *shape = &bench->shape;
+    uint64_t pages = (uint64_t)shape->kv_heads * shape->slots;
+    if (!bench->sparse)
+        return 0;
+    if (shape->bounds_type == SKIM_BOUNDS_I8)
+        return 2 * (shape->key_dim + sizeof(float)) * pages + bench_centre_bytes(shape);
+    return 2 * row_bytes(bench) * pages;
 }
 
 uint64_t bench_dense_bytes(const struct bench *bench)
@@ -189,7 +196,8 @@ static skim_append_args append_args(const struct bench *bench, uint32_t layer)
                               .v = skim_tensor_buffer(bench->new_v, 0, bench->shape.type),
                               .keys = paged(bench, layer, false),
                               .values = paged(bench, layer, true),
-                              .bounds = bench->layers[layer].bounds};
+                              .bounds = bench->layers[layer].bounds,
+                              .centre = bench->layers[layer].centre};
 }
 
 // Appends count tokens of the synthetic data, from token on, to one sequence of a layer.
@@ -210,6 +218,7 @@ static skim_status fill_tokens(const struct bench *bench, const skim_shape *shap
     args.rows = skim_tensor_host(&row, SKIM_U32);
     args.row_count = 1;
     args.token_count = count;
+    args.freeze = args.centre && sequence == 0 && place == 0;
     args.k = skim_tensor_host((const char *)bench->data.keys + offset, shape->type);
     args.v = skim_tensor_host((const char *)bench->data.values + offset, shape->type);
     skim_status status = skim_append(bench->session->queue, &args);
@@ -248,10 +257,12 @@ static int fill_layers(struct bench *bench)
     if (!bench->layers)
         return report_failure("out of memory; free some or use fewer --layers");
     for (uint32_t i = 0; i < bench->layer_count && status == SKIM_OK; i++) {
-        const struct wanted_buffer wanted[] = {{&bench->layers[i].pages, layer_bytes(bench), NULL},
-                                               {&bench->layers[i].bounds, bounds_bytes, NULL}};
+        const struct wanted_buffer wanted[] = {
+            {&bench->layers[i].pages, layer_bytes(bench), NULL},
+            {&bench->layers[i].bounds, bounds_bytes, NULL},
+            {&bench->layers[i].centre, bench_centre_bytes(&shape), NULL}};
         progress_show("filling layers", i, bench->layer_count);
-        status = make_buffers(bench, wanted, 2);
+        status = make_buffers(bench, wanted, shape.bounds_type == SKIM_BOUNDS_I8 ? 3 : 2);
         if (status == SKIM_OK)
             status = fill_layer(bench, &shape, i);
     }
@@ -300,6 +311,7 @@ void bench_destroy(struct bench *bench)
     for (uint32_t i = 0; bench->layers && i < bench->layer_count; i++) {
         skim_buffer_destroy(bench->layers[i].pages);
         skim_buffer_destroy(bench->layers[i].bounds);
+        skim_buffer_destroy(bench->layers[i].centre);
     }
     skim_buffer *const buffers[] = {bench->sparse_rows, bench->dense_rows, bench->table,
                                     bench->queries,     bench->new_k,      bench->new_v,
@@ -338,6 +350,7 @@ skim_status bench_estimate(const struct bench *bench, uint32_t layer)
                                .table_count = bench->shape.slots,
                                .q = query(bench, layer),
                                .bounds = bench->layers[layer].bounds,
+                               .centre = bench->layers[layer].centre,
                                .spread = (float)bench->settings->spread,
                                .scores = bench->scores,
                                .score_stride = bench->pages};

@@ -53,6 +53,15 @@ static json_t *type_list(uint32_t types)
     return list;
 }
 
+static json_t *bounds_type_list(uint32_t types)
+{
+    json_t *list = json_array();
+    for (uint32_t type = SKIM_BOUNDS_NATIVE; type <= SKIM_BOUNDS_I8; type++)
+        if (types & 1u << type)
+            json_array_append_new(list, json_string(options_bounds_type_name(type)));
+    return list;
+}
+
 static json_t *limits_json(const skim_limits *limits)
 {
     json_t *result = json_object();
@@ -63,6 +72,7 @@ static json_t *limits_json(const skim_limits *limits)
     json_object_set_new(result, "features", list);
     json_object_set_new(result, "kv_types", type_list(limits->kv_types));
     json_object_set_new(result, "io_types", type_list(limits->io_types));
+    json_object_set_new(result, "bounds_types", bounds_type_list(limits->bounds_types));
     list = json_array();
     for (uint32_t bit = 0; bit < 32; bit++)
         if (limits->page_sizes & 1u << bit)
