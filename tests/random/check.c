@@ -253,6 +253,24 @@ static bool check_tail(world *w, cache_model *c, const sequence_model *s)
     return true;
 }
 
+bool read_centre(world *w, cache_model *c, uint32_t layer, known_centre *centre)
+{
+    const params *p = &w->layers[layer];
+    const skim_buffer *buffer = c->ctx.cache->layers[layer].centre;
+    *centre = (known_centre){.values = NULL};
+    if (!buffer)
+        return true;
+    centre->values = take(&c->ctx, (size_t)p->kv_heads * p->dim, sizeof *centre->values);
+    centre->slack = buffer->host ? 0.0 : INFINITY;
+    for (uint32_t i = 0; buffer->host && i < p->kv_heads * p->dim; i++) {
+        centre->values[i] = (double)((const float *)buffer->host)[i];
+        if (!isfinite(centre->values[i]))
+            return fail(&c->ctx, "layer %u: channel %u of the centre is %g", layer, i,
+                        centre->values[i]);
+    }
+    return true;
+}
+
 bool check_memory(world *w, cache_model *c)
 {
     if (!c->ctx.limits.unified_memory)

@@ -43,6 +43,8 @@ static void print_counts(const counts *n)
         uint64_t count;
     } lines[] = {
         {"operations", n->operations},
+        {"caches", n->caches},
+        {"of these with int8 bounds", n->i8_caches},
         {"steps", n->steps},
         {"tokens appended", n->tokens},
         {"attends", n->attends},

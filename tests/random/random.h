@@ -103,7 +103,7 @@ typedef struct cache_model {
 
 typedef struct counts {
     uint64_t operations, steps, tokens, attends, sparse, oracle, forks, copies, truncates, reserves,
-        cancels, saves, loads, refused, no_slots, payloads, tails, harmful;
+        cancels, saves, loads, refused, no_slots, payloads, tails, harmful, caches, i8_caches;
 } counts;
 
 // Everything. One world follows another in a run, each with caches of other shapes.
@@ -182,6 +182,9 @@ void set_history_length(world *w, sequence_model *s, uint32_t length);
 bool check_pool(world *w, cache_model *c);
 // Raw memory: tables, one sequence's keys and values, and zeros past every end. Work must be done.
 bool check_memory(world *w, cache_model *c);
+// The centre of a layer's int8 bounds as the device has it, which must be finite: no values with
+// native bounds, slack INFINITY where it cannot be read. The work that set it must be done.
+bool read_centre(world *w, cache_model *c, uint32_t layer, known_centre *centre);
 // The pool's every word, to see whether a refused call changed it.
 uint64_t pool_hash(const cache_model *c);
 bool refused(world *w, cache_model *c, skim_status status, skim_status expected, uint64_t hash,

@@ -2,6 +2,7 @@
 #include "random.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -56,7 +57,12 @@ static bool verify_scores(world *w, cache_model *c, uint32_t layer, const skim_p
     own.bounds = c->bounds;
     own.spread = policy->spread;
     page_bounds bounds;
-    bounds_init(ctx, &bounds, h, c->page_size, c->bounds);
+    known_centre centre;
+    if (!read_centre(w, c, layer, &centre))
+        return false;
+    if (isinf(centre.slack)) // then the form alone is known
+        return verify_list_form(ctx, "list", plan, list, count);
+    bounds_around(ctx, &bounds, h, c->page_size, c->bounds, &centre);
     bool group = is_group(w, layer, policy);
     uint32_t heads = group ? own.group : 1;
     uint32_t first = head / heads * heads;
@@ -115,9 +121,8 @@ static bool sample_list(world *w, cache_model *c, uint32_t layer, uint32_t entry
             "skim_step_pages"))
         return false;
     a->list = list;
-    // NaN and Inf choose any pages; the rounding of i8 bounds is not the oracle's. The form of such
-    // lists is right all the same.
-    if (c->bounds_type == SKIM_BOUNDS_I8 || c->sequences[m->sequence].harmful != UINT32_MAX)
+    // NaN and Inf choose any pages, but the form of their lists is right.
+    if (c->sequences[m->sequence].harmful != UINT32_MAX)
         return verify_list_form(ctx, "list", &plan, list, a->list_count);
     const float *q = queries + (size_t)a->token * p->group * p->kv_heads * p->dim;
     return verify_scores(w, c, layer, policy, h, a->q_head, q, &plan, list, a->list_count);

@@ -136,6 +136,8 @@ static bool make_cache(world *w, cache_model *c)
         c->bounds_type = SKIM_BOUNDS_NATIVE;
         status = create_cache(w, c);
     }
+    w->counts.caches++;
+    w->counts.i8_caches += c->bounds_type == SKIM_BOUNDS_I8;
     make_histories(w, c);
     trace(w,
           "cache of %u slots x %u tokens, %u sequences of %u, steps of %u, %s%s bounds%s on %s "
