@@ -17,6 +17,12 @@ enum {
     SKIM_SNAPSHOT_PIECE_DIRECT = 1 << 18 // from or to the pages themselves: what caches hold
 };
 
+// Bytes of memory for the pieces of a snapshot of this size.
+static inline size_t skim_snapshot_memory(uint64_t total)
+{
+    return total < SKIM_SNAPSHOT_PIECE ? (size_t)total : SKIM_SNAPSHOT_PIECE;
+}
+
 // The pages of a layer, in order, as a snapshot has them.
 typedef struct skim_snapshot_pages {
     const skim_shape *shape;
@@ -65,7 +71,8 @@ struct skim_snapshot {
     uint32_t section; // 0: the head, 1: the blob, then the layers
     uint64_t offset;  // in it
     skim_checksum checksum;
-    uint8_t *memory; // SKIM_SNAPSHOT_PIECE bytes
+    uint8_t *memory;
+    size_t memory_size;
 };
 
 #endif

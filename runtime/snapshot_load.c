@@ -30,7 +30,8 @@ typedef struct skim_load {
     bool *centres;     // which layers' records have one
     uint32_t *slots;   // taken
     uint32_t page_count;
-    uint8_t *memory; // SKIM_SNAPSHOT_PIECE bytes
+    uint8_t *memory;
+    size_t memory_size;
 } skim_load;
 
 // --- reading
@@ -414,12 +415,11 @@ static void commit(const skim_load *load)
 
 // --- load
 
-static skim_status allocate_load(skim_load *load)
+// What needs no number from the snapshot.
+static skim_status allocate_centres(skim_load *load)
 {
-    const skim_host *host = load->cache->host;
-    load->centres = skim_allocate(host, load->cache->layer_count * sizeof(bool));
-    load->memory = skim_allocate(host, SKIM_SNAPSHOT_PIECE);
-    if (!load->centres || !load->memory)
+    load->centres = skim_allocate(load->cache->host, load->cache->layer_count * sizeof(bool));
+    if (!load->centres)
         return skim_fail(load->error, SKIM_NO_MEMORY, "no host memory for a load");
     return SKIM_OK;
 }
@@ -429,20 +429,24 @@ static void free_load(skim_load *load)
     const skim_host *host = load->cache->host;
     skim_release(host, load->slots, load->page_count * sizeof *load->slots);
     skim_release(host, load->centres, load->cache->layer_count * sizeof(bool));
-    skim_release(host, load->memory, SKIM_SNAPSHOT_PIECE);
+    skim_release(host, load->memory, load->memory_size);
 }
 
+// The head was checked against the cache: there are as many free slots.
 static skim_status take_slots(skim_load *load)
 {
     skim_cache *cache = load->cache;
     uint32_t count = skim_cache_pages(cache, load->header.tokens);
-    if (count == 0)
-        return SKIM_OK;
-    load->slots = skim_allocate(cache->host, count * sizeof *load->slots);
-    if (!load->slots)
+    load->memory_size = skim_snapshot_memory(load->total);
+    load->memory = skim_allocate(cache->host, load->memory_size);
+    uint32_t *slots = count > 0 ? skim_allocate(cache->host, count * sizeof *slots) : NULL;
+    if (!load->memory || (count > 0 && !slots)) {
+        skim_release(cache->host, slots, count * sizeof *slots);
         return skim_fail(load->error, SKIM_NO_MEMORY, "no host memory for a load");
+    }
+    load->slots = slots;
     load->page_count = count;
-    skim_pool_take(&cache->pool, load->slots, count);
+    skim_pool_take(&cache->pool, slots, count);
     return SKIM_OK;
 }
 
@@ -477,7 +481,7 @@ skim_status skim_snapshot_load(skim_sequence *sequence, const skim_snapshot_load
     load.error = &load.cache->error;
     load.source =
         (skim_source){.read = load.args.read, .user = load.args.user, .error = load.error};
-    status = allocate_load(&load);
+    status = allocate_centres(&load);
     if (status == SKIM_OK)
         status = pull_all(&load);
     if (status == SKIM_OK)

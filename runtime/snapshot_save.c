@@ -37,7 +37,7 @@ static void free_snapshot(skim_snapshot *snapshot)
     const skim_host *host = snapshot->cache->host;
     skim_release(host, snapshot->slots, snapshot->page_count * sizeof *snapshot->slots);
     skim_release(host, snapshot->centres, snapshot->cache->layer_count * sizeof(bool));
-    skim_release(host, snapshot->memory, SKIM_SNAPSHOT_PIECE);
+    skim_release(host, snapshot->memory, snapshot->memory_size);
     skim_release(host, snapshot, sizeof *snapshot);
 }
 
@@ -49,10 +49,9 @@ static skim_snapshot *allocate_snapshot(skim_cache *cache, uint32_t page_count)
     made->cache = cache;
     made->page_count = page_count;
     made->centres = skim_allocate(cache->host, cache->layer_count * sizeof(bool));
-    made->memory = skim_allocate(cache->host, SKIM_SNAPSHOT_PIECE);
     if (page_count > 0)
         made->slots = skim_allocate(cache->host, page_count * sizeof *made->slots);
-    if (made->centres && made->memory && (made->slots || page_count == 0))
+    if (made->centres && (made->slots || page_count == 0))
         return made;
     free_snapshot(made);
     return NULL;
@@ -111,6 +110,12 @@ skim_status skim_snapshot_begin(skim_sequence *sequence, const skim_snapshot_sav
     if (!plan_sections(made, sequence->length)) {
         free_snapshot(made);
         return skim_fail(&cache->error, SKIM_INVALID, "the snapshot's size overflows 64 bits");
+    }
+    made->memory_size = skim_snapshot_memory(made->total);
+    made->memory = skim_allocate(cache->host, made->memory_size);
+    if (!made->memory) {
+        free_snapshot(made);
+        return skim_fail(&cache->error, SKIM_NO_MEMORY, "no host memory for a snapshot");
     }
     made->point = sequence->last_point;
     hold_pages(made, sequence);
@@ -172,7 +177,7 @@ static skim_status put_checksum(skim_snapshot *snapshot)
 static skim_status put_head(skim_snapshot *snapshot)
 {
     const skim_cache *cache = snapshot->cache;
-    uint8_t *at = snapshot->memory; // 4096 layers take an eighth of it
+    uint8_t *at = snapshot->memory; // of a whole piece, 4096 layers take an eighth
     skim_snapshot_emit_header(&snapshot->header, at);
     at += SKIM_SNAPSHOT_HEADER_SIZE;
     for (uint32_t i = 0; i < cache->layer_count; i++, at += SKIM_SNAPSHOT_RECORD_SIZE) {

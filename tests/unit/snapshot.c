@@ -198,6 +198,150 @@ static void a_reservation_stays(void **state)
     rig_close(&r);
 }
 
+// --- centres of i8 bounds
+
+static const float *centre_of(const rig *r, uint32_t layer)
+{
+    const skim_buffer *buffer = r->cache->layers[layer].centre;
+    return buffer->host ? buffer->host : buffer->impl;
+}
+
+static size_t centre_size(const rig *r, uint32_t layer)
+{
+    return (size_t)r->layers[layer].kv_heads * r->layers[layer].key_dim * sizeof(float);
+}
+
+static void assert_same_centres(const rig *a, const rig *b)
+{
+    for (uint32_t i = 0; i < RIG_LAYERS; i++)
+        assert_memory_equal(centre_of(a, i), centre_of(b, i), centre_size(a, i));
+}
+
+static void a_fresh_cache_takes_the_snapshots_centre(void **state)
+{
+    (void)state;
+    static rig_probe wanted, got;
+    rig from, to;
+    rig_open_i8(&from, RIG_CPU);
+    rig_open_i8(&to, RIG_CPU);
+    skim_sequence *saved = rig_grown(&from, 90, 1); // freezes the centre
+    rig_grow(&from, saved, 110, 2);
+    rig_file file = {0};
+    rig_save(saved, &file);
+    assert_int_equal(file.data[96 + 16], 1); // the first record's flags
+    skim_sequence *loaded = rig_sequence(&to);
+    for (uint32_t at = 1; at < 12; at++) { // a load that fails freezes nothing
+        rig_rewind(&file);
+        file.fail_at = at;
+        skim_snapshot_load_args args = rig_load_args(&file);
+        assert_int_equal(skim_snapshot_load(loaded, &args), SKIM_FAILED);
+        assert_false(to.cache->layers[0].frozen);
+    }
+    assert_int_equal(rig_load(loaded, &file), SKIM_OK);
+    assert_same_centres(&from, &to);
+    rig_probe_take(&from, saved, 3, &wanted);
+    rig_probe_take(&to, loaded, 3, &got);
+    rig_assert_same_probe(&wanted, &got);
+    assert_int_equal(wanted.sparse, RIG_LAYERS);
+    rig_grow(&to, rig_sequence(&to), 20, 7); // it stays
+    assert_int_equal(skim_queue_finish(to.queue), SKIM_OK);
+    assert_same_centres(&from, &to);
+    rig_file again = {0};
+    rig_save(loaded, &again);
+    assert_int_equal(again.size, file.size);
+    assert_memory_equal(again.data, file.data, file.size);
+    rig_file_free(&file);
+    rig_file_free(&again);
+    rig_close(&from);
+    rig_close(&to);
+}
+
+static void a_cache_in_use_keeps_its_centre(void **state)
+{
+    (void)state;
+    static rig_probe wanted, got;
+    rig from, to, other;
+    rig_open_i8(&from, RIG_CPU);
+    rig_open_i8(&to, RIG_CPU);
+    rig_open_i8(&other, RIG_CPU);
+    rig_file file = {0};
+    rig_save(rig_grown(&from, 200, 1), &file);
+    rig_grow(&to, rig_sequence(&to), 30, 9);
+    rig_grow(&other, rig_sequence(&other), 30, 9); // the same centre
+    skim_sequence *grown = rig_grown(&to, 200, 1), *loaded = rig_sequence(&to);
+    rig_probe_take(&to, grown, 3, &wanted);
+    assert_int_equal(rig_load(loaded, &file), SKIM_OK);
+    assert_same_centres(&to, &other);
+    rig_probe_take(&to, loaded, 3, &got);
+    rig_assert_same_probe(&wanted, &got);
+    rig_file_free(&file);
+    rig_close(&from);
+    rig_close(&to);
+    rig_close(&other);
+}
+
+// A snapshot of native bounds sets the centre as its tokens' first append would have done.
+static void without_a_centre_the_keys_make_one(void **state)
+{
+    (void)state;
+    static rig_probe wanted, got;
+    rig from, to, other;
+    rig_open_i8(&to, RIG_CPU);
+    rig_open_i8(&other, RIG_CPU);
+    rig_open(&from, RIG_CPU);
+    skim_sequence *saved = rig_grown(&from, 90, 1), *grown = rig_grown(&other, 90, 1);
+    rig_file file = {0}, with = {0};
+    rig_save(saved, &file);
+    assert_int_equal(file.data[96 + 16], 0);
+    skim_sequence *loaded = rig_sequence(&to);
+    assert_int_equal(rig_load(loaded, &file), SKIM_OK);
+    assert_true(to.cache->layers[0].frozen);
+    rig_probe_take(&other, grown, 3, &wanted);
+    rig_probe_take(&to, loaded, 3, &got);
+    rig_assert_same_probe(&wanted, &got);
+    assert_same_centres(&to, &other);
+    rig_save(grown, &with); // and a cache of native bounds reads past the centre
+    assert_int_equal(with.data[96 + 16], 1);
+    assert_int_equal(rig_load(saved, &with), SKIM_OK);
+    rig_assert_same_payload(saved, grown);
+    rig_file_free(&file);
+    rig_file_free(&with);
+    rig_close(&from);
+    rig_close(&to);
+    rig_close(&other);
+}
+
+// Through transfers, too; and one that is not finite is refused.
+static void centres_travel_and_are_finite(void **state)
+{
+    (void)state;
+    for (rig_kind kind = RIG_NULL; kind <= RIG_NULL_APART; kind++) {
+        rig from, to;
+        rig_open_i8(&from, kind);
+        rig_open_i8(&to, kind);
+        skim_sequence *saved = rig_grown(&from, 20, 1), *loaded = rig_sequence(&to);
+        for (uint32_t i = 0; i < RIG_LAYERS; i++) {
+            float *centre = (float *)(uintptr_t)centre_of(&from, i);
+            for (size_t d = 0; d < centre_size(&from, i) / sizeof *centre; d++)
+                centre[d] = (float)(d + 100 * i) / 8;
+        }
+        rig_file file = {0};
+        rig_save(saved, &file);
+        assert_int_equal(rig_load(loaded, &file), SKIM_OK);
+        assert_same_centres(&from, &to);
+        rig_file_free(&file);
+        ((uint32_t *)(uintptr_t)centre_of(&from, 1))[5] = 0x7f800000; // infinity
+        rig_save(saved, &file);
+        rig_state before = rig_state_of(loaded);
+        assert_int_equal(rig_load(loaded, &file), SKIM_INVALID);
+        rig_state after = rig_state_of(loaded);
+        rig_assert_same_state(&before, &after);
+        rig_file_free(&file);
+        rig_close(&from);
+        rig_close(&to);
+    }
+}
+
 // --- saving while decoding goes on
 
 static void a_save_in_pieces(rig_kind kind)
@@ -644,6 +788,10 @@ int main(void)
         cmocka_unit_test(loads_into_caches_of_another_kind),
         cmocka_unit_test(blob_and_fingerprint_come_back),
         cmocka_unit_test(a_reservation_stays),
+        cmocka_unit_test(a_fresh_cache_takes_the_snapshots_centre),
+        cmocka_unit_test(a_cache_in_use_keeps_its_centre),
+        cmocka_unit_test(without_a_centre_the_keys_make_one),
+        cmocka_unit_test(centres_travel_and_are_finite),
         cmocka_unit_test(decoding_goes_on_during_a_save),
         cmocka_unit_test(a_save_within_a_step),
         cmocka_unit_test(a_save_waits_for_what_is_recorded),

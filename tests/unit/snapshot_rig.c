@@ -78,6 +78,18 @@ void rig_cache(rig *r)
     assert_int_equal(skim_cache_prepare(r->cache, NULL), SKIM_OK);
 }
 
+void rig_open_i8(rig *r, rig_kind kind)
+{
+    rig_open(r, kind);
+    r->options.bounds_type = SKIM_BOUNDS_I8;
+    skim_cache_plan plan = {.size_of = sizeof plan};
+    if (skim_cache_plan_query(r->queue, &r->options, &plan) == SKIM_UNSUPPORTED) {
+        rig_close(r);
+        skip();
+    }
+    rig_cache(r);
+}
+
 void rig_close(rig *r)
 {
     skim_cache_destroy(r->cache);

@@ -44,9 +44,10 @@ typedef struct rig_file {
     uint32_t calls, fail_at;
 } rig_file;
 
-void rig_open(rig *r, rig_kind kind); // with a cache
-void rig_close(rig *r);               // checks that nothing leaked
-void rig_cache(rig *r);               // another cache by r->options, in place of the first
+void rig_open(rig *r, rig_kind kind);    // with a cache
+void rig_close(rig *r);                  // checks that nothing leaked
+void rig_cache(rig *r);                  // another cache by r->options, in place of the first
+void rig_open_i8(rig *r, rig_kind kind); // with i8 bounds; skips the test on a device without
 
 skim_sequence *rig_sequence(rig *r);
 // Appends tokens [length, length + count) of the stream `seed`.
