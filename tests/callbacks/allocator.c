@@ -77,7 +77,7 @@ static void run_with_a_failure(host *h, const rig_shape *shape, rig_data *first,
 static void each_request_can_fail_once_and_the_call_be_repeated(void)
 {
     rig_shape shape = rig_shape_small();
-    shape.bounds_type = SKIM_BOUNDS_NATIVE;
+    shape.bounds_type = SKIM_BOUNDS_I8;
     rig_data first[2], second[2];
     for (int i = 0; i < 2; i++) {
         rig_data_init(&first[i], &shape, 70, 1);
@@ -262,17 +262,17 @@ static void an_allocator_may_ask_the_runtime_and_the_device(void)
 static void upload_while_work_waits(rig *r, const rig_data *data)
 {
     skim_buffer *buffer = NULL;
-    CHECK_OK(skim_buffer_create(r->device, 8 << 20, &buffer));
+    CHECK_OK(skim_buffer_create(r->device, 1 << 20, &buffer));
     CHECK_OK(skim_queue_zero(r->queue, buffer, 0, 64));
-    char *large = (char *)malloc(8 << 20);
+    char *large = (char *)malloc(1 << 20);
     CHECK(large != NULL);
-    for (size_t i = 0; i < 8 << 20; i++)
+    for (size_t i = 0; i < 1 << 20; i++)
         large[i] = data->k[i % data->kv_bytes];
-    for (uint64_t size = 1 << 20; size <= 8 << 20; size *= 2)
+    for (uint64_t size = 1 << 17; size <= 1 << 20; size *= 2)
         CHECK_OK(skim_queue_upload(r->queue, buffer, 0, large, size));
     free(large);
     CHECK_OK(
-        skim_queue_zero(r->queue, buffer, 0, 8 << 20)); // buffers are not wiped: their owner is
+        skim_queue_zero(r->queue, buffer, 0, 1 << 20)); // buffers are not wiped: their owner is
     CHECK_OK(skim_queue_finish(r->queue));
     skim_buffer_destroy(buffer);
 }
@@ -289,7 +289,7 @@ static void nothing_that_a_cache_was_told_is_in_memory_that_is_released(void)
         rig_shape shape = rig_shape_small();
         shape.type = types[i % 3];
         shape.io_type = types[(i + 1) % 3];
-        shape.bounds_type = i < 3 ? SKIM_BOUNDS_NATIVE : SKIM_BOUNDS_NATIVE;
+        shape.bounds_type = i < 3 ? SKIM_BOUNDS_NATIVE : SKIM_BOUNDS_I8;
         rig_data first, second;
         rig_data_init(&first, &shape, 70, 1);
         rig_data_init(&second, &shape, 2, 2);

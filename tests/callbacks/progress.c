@@ -99,6 +99,13 @@ static uint32_t total_of(const uint32_t *tokens)
     return tokens[0] + tokens[1] + tokens[2] + tokens[3];
 }
 
+static rig_shape long_shape(void)
+{
+    rig_shape shape = rig_shape_small();
+    shape.tokens = 4096;
+    return shape;
+}
+
 typedef struct attended {
     rig r;
     rig_data before, data;
@@ -156,10 +163,10 @@ static void compare_with_progress(const rig_shape *shape, const batch *b)
 static void attend_with_progress_gives_the_same_bits(void)
 {
     const rig_shape shapes[] = {
-        {2, 4, 2, 64, SKIM_F32, SKIM_F32, SKIM_BOUNDS_NATIVE, false},
-        {2, 4, 4, 32, SKIM_F16, SKIM_F32, SKIM_BOUNDS_NATIVE, false},
-        {2, 6, 1, 128, SKIM_BF16, SKIM_BF16, SKIM_BOUNDS_NATIVE, true},
-        {2, 4, 2, 40, SKIM_F16, SKIM_F16, SKIM_BOUNDS_NATIVE, false},
+        {2, 4, 2, 64, SKIM_F32, SKIM_F32, SKIM_BOUNDS_NATIVE, false, 4096},
+        {2, 4, 4, 32, SKIM_F16, SKIM_F32, SKIM_BOUNDS_NATIVE, false, 4096},
+        {2, 6, 1, 128, SKIM_BF16, SKIM_BF16, SKIM_BOUNDS_NATIVE, true, 4096},
+        {2, 4, 2, 40, SKIM_F16, SKIM_F16, SKIM_BOUNDS_I8, false, 4096},
     };
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         for (size_t b = 0; b < BATCHES; b++)
@@ -170,7 +177,7 @@ static void attend_with_progress_gives_the_same_bits(void)
 // Layer 1 runs sparse for the sequences of one token.
 static void attend_can_be_stopped_at_any_report_and_repeated(void)
 {
-    const rig_shape shape = rig_shape_small();
+    const rig_shape shape = long_shape();
     const batch *b = &batches[4];
     attended plain, told;
     attended_open(&plain, &shape, b);
@@ -203,7 +210,7 @@ static void attend_can_be_stopped_at_any_report_and_repeated(void)
 
 static void a_step_whose_attend_was_stopped_can_be_cancelled(void)
 {
-    const rig_shape shape = rig_shape_small();
+    const rig_shape shape = long_shape();
     const batch *b = &batches[3];
     attended plain, told;
     attended_open(&plain, &shape, b);
@@ -235,7 +242,7 @@ static void a_step_whose_attend_was_stopped_can_be_cancelled(void)
 
 static void a_slow_report_may_run_steps_on_another_queue(void)
 {
-    const rig_shape shape = rig_shape_small();
+    const rig_shape shape = long_shape();
     const batch *b = &batches[4];
     attended plain, told;
     neighbour n;
@@ -282,7 +289,7 @@ static void a_report_of_prepare_may_run_steps_on_another_queue(void)
 
 static void progress_without_a_callback_tells_nobody(void)
 {
-    const rig_shape shape = rig_shape_small();
+    const rig_shape shape = long_shape();
     const batch *b = &batches[0];
     const skim_progress nobody = {NULL, NULL};
     attended plain, told;

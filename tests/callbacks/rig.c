@@ -56,10 +56,10 @@ skim_status rig_add_cache(rig *r, rig_shape shape)
     options.size_of = sizeof options;
     options.layers = layers;
     options.layer_count = shape.layers;
-    options.capacity = 4096;
+    options.capacity = shape.tokens ? shape.tokens : 256;
     options.max_sequences = RIG_SEQUENCES;
-    options.max_step_tokens = 2048;
-    options.max_sequence_tokens = 2048;
+    options.max_step_tokens = (uint32_t)options.capacity / 2;
+    options.max_sequence_tokens = options.capacity / 2;
     options.bounds_type = shape.bounds_type;
     options.policy = &policy;
     r->shape = shape;

@@ -14,7 +14,8 @@ typedef struct rig_shape {
     skim_type type;    // of K and V
     skim_type io_type; // of q and out
     skim_bounds_type bounds_type;
-    bool mixed; // every other layer has twice the query heads
+    bool mixed;      // every other layer has twice the query heads
+    uint32_t tokens; // capacity; half of it in one sequence and in one step. 0: 256
 } rig_shape;
 
 typedef struct rig {

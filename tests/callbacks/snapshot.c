@@ -80,6 +80,7 @@ static const uint32_t one[RIG_SEQUENCES] = {1, 0, 0, 0};
 static void pair_open(pair *p)
 {
     rig_shape shape = rig_shape_small();
+    shape.tokens = 1024;
     memset(p, 0, sizeof *p);
     rig_data_init(&p->data, &shape, TOKENS, 8);
     rig_data_init(&p->other, &shape, OTHER_TOKENS, 9);
