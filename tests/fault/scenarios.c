@@ -237,6 +237,19 @@ static skim_status set_policy(world *w)
     return world_decode_all(w);
 }
 
+// The first append freezes the centre: what failed or was cancelled must not have.
+static skim_status i8_bounds(world *w)
+{
+    PASS(world_create_sequence(w, 0));
+    PASS(world_run_step(w, &(world_step){.entries = {{0, 12}}, .cancel = true}));
+    PASS(world_run_step(w, &(world_step){.entries = {{0, 40}}}));
+    PASS(world_fork(w, 0, 1));
+    PASS(world_run_step(w, &(world_step){.entries = {{1, 9}, {0, 1}}}));
+    PASS(world_truncate(w, 0, 29));
+    PASS(world_run_step(w, &(world_step){.entries = {{0, 20}}, .unwaited = true}));
+    return world_decode_all(w);
+}
+
 // --- tier 2
 
 enum { VERB_PAGES = 6, VERB_TOKENS = 45, VERB_HEADS = 2, VERB_DIM = 32, VERB_PAGE = 8 };
@@ -444,6 +457,7 @@ const scenario fault_scenarios[] = {
      .options = {.capacity = 700, .step_tokens = 640}},
     {.name = "wait within a step", .run = wait_within_a_step, .options = {.prefill = 50}},
     {.name = "set policy", .run = set_policy, .options = {.prefill = 60}},
+    {.name = "i8 bounds", .run = i8_bounds, .options = {.bounds_type = SKIM_BOUNDS_I8}},
     {.name = "tier 2", .run = tier_two, .options = {.prefill = 0}},
     {.name = "snapshot save", .run = fault_snapshot_save, .options = {.prefill = 50}},
     {.name = "snapshot load", .run = fault_snapshot_load, .options = {.prefill = 50}},
