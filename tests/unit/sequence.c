@@ -377,7 +377,9 @@ static void *allocate(void *user, size_t size, size_t alignment)
 {
     (void)user;
     void *memory = NULL;
-    return posix_memalign(&memory, alignment, size) == 0 ? memory : NULL;
+    if (posix_memalign(&memory, alignment, size) != 0)
+        return NULL;
+    return memset(memory, 0, size); // MALLOC_PERTURB_ fills it with any byte, the marks' too
 }
 
 static void release(void *user, void *memory, size_t size, size_t alignment)
