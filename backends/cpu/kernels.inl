@@ -486,8 +486,12 @@ INLINE void estimate_i8_tile(skim_type type, uint32_t dim, int heads,
     const skim_cpu_i8_head *of = job->i8_heads + head;
     const int16_t *weights_of = job->i8_weights + (size_t)head * 2 * padded;
     float steps[W], offsets[W], start_high[W], start_low[W];
+    // The heads' largest step is in the scales, so that no sum overflows that would not in the end.
+    float step = 0;
+    for (int h = 0; h < heads; h++)
+        step = of[h].step > step ? of[h].step : step;
     for (int i = 0; i < W; i++) {
-        steps[i] = of[i % heads].step;
+        steps[i] = of[i % heads].step / step;
         offsets[i] = of[i % heads].offset;
         start_high[i] = of[i % heads].start_a;
         start_low[i] = of[i % heads].start_b;
@@ -502,14 +506,15 @@ INLINE void estimate_i8_tile(skim_type type, uint32_t dim, int heads,
             const float *scales;
             vec_int high[SKIM_CPU_TILE_HEADS], low[SKIM_CPU_TILE_HEADS];
             estimate_rows(job, 2 * dim, p + s, 1, head == 0, &page, &scales);
-            const float second = scales[1] * job->spread;
+            const float first = scales[0] * step;
+            const float second = scales[1] * (step * job->spread);
             dot_i8_page(dim, padded, heads, page, weights_of, high, low);
             UNROLL
             for (int h = 0; h < heads; h++) {
                 uint32_t at = s * (uint32_t)heads + (uint32_t)h;
-                sums[at] = v_fma(v_set(scales[0]), v_of_int(high[h]),
-                                 v_mul(v_set(second), v_of_int(low[h])));
-                scales_high[at] = scales[0];
+                sums[at] =
+                    v_fma(v_set(first), v_of_int(high[h]), v_mul(v_set(second), v_of_int(low[h])));
+                scales_high[at] = first;
                 scales_low[at] = second;
             }
         }

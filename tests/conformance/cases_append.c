@@ -229,6 +229,48 @@ static void run_recompute(context *ctx, const params *p)
     (void)done;
 }
 
+// What lies past a row's length in its last page, in the image of one pool.
+static void clear_image(rig *r, uint32_t row, region *pool, const skim_paged *at)
+{
+    const rig_row *it = &r->rows[row];
+    const params *p = r->p;
+    size_t width = skim_type_size(p->kv);
+    for (uint32_t token = it->length % p->page; token > 0 && token < p->page; token++) {
+        for (uint32_t head = 0; head < p->kv_heads; head++) {
+            uint64_t element = it->slots[it->plan.page_count - 1] * at->page_stride +
+                               head * at->head_stride + token * at->token_stride;
+            memset(pool->image + at->offset + element * width, 0, p->dim * width);
+        }
+    }
+}
+
+// Every other row asks for what is past its end to be zeroed: that and nothing else is. The poison
+// that append left there before is what the other rows must keep.
+static void run_clear(context *ctx, const params *p)
+{
+    rig r;
+    if (!rig_init_for(ctx, &r, p, PROBE_ROWS, PROBE_ROWS) || !rig_append(&r) ||
+        !rig_check_pools(&r)) {
+        return;
+    }
+    skim_row rows[RIG_ROWS_MAX];
+    uint32_t which[RIG_ROWS_MAX];
+    for (uint32_t i = 0; i < r.row_count; i++) {
+        which[i] = i;
+        rows[i] = rig_skim_row(&r, i);
+        // An idle row has nothing to append, and is skipped.
+        if (i % 2 == 0 && rows[i].query_count > 0) {
+            rows[i].flags |= SKIM_ROW_CLEAR;
+            clear_image(&r, i, &r.keys, &r.keys_at);
+            clear_image(&r, i, r.one_pool ? &r.keys : &r.values, &r.values_at);
+        }
+    }
+    bool done = (p->variant ? rig_recompute_bounds(&r, rows, r.row_count)
+                            : rig_append_rows(&r, rows, r.row_count, which)) &&
+                rig_check_pools(&r) && probe_all(&r);
+    (void)done;
+}
+
 static params varied(uint32_t i)
 {
     params p = default_params();
@@ -294,6 +336,13 @@ void add_append_cases(case_table *table)
     for (uint32_t n = 0; n < 12; n++, i++) {
         params p = varied(i);
         add_case(table, "append/recompute", n < 2, run_recompute, &p);
+    }
+    for (uint32_t n = 0; n < 24; n++, i++) {
+        params p = varied(i);
+        p.layout = (pool_layout)(n % 4);
+        p.batch = n % 3 == 2 ? BATCH_MIXED : BATCH_ONE;
+        p.variant = n / 4 % 2;
+        add_case(table, "append/clear", n < 6, run_clear, &p);
     }
     add_i8_twins(table, first, 1);
 }

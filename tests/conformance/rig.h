@@ -53,6 +53,8 @@ bool rig_check_pools(rig *r);
 bool rig_bounds(rig *r, uint32_t row, page_bounds *b);
 bool rig_estimate(rig *r);
 bool rig_check_scores(rig *r);
+// One head of a row whose bounds were made.
+bool rig_check_score_row(rig *r, uint32_t row, uint32_t head);
 bool rig_select(rig *r);
 bool rig_check_lists(rig *r);
 bool rig_attend(rig *r);

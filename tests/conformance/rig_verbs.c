@@ -339,7 +339,7 @@ bool rig_estimate(rig *r)
     return rig_estimate_rows(r, rows, r->row_count);
 }
 
-static bool check_score_row(rig *r, uint32_t i, uint32_t head)
+bool rig_check_score_row(rig *r, uint32_t i, uint32_t head)
 {
     rig_row *row = &r->rows[i];
     const float *scores = scores_of(r, i, head);
@@ -389,7 +389,7 @@ bool rig_check_scores(rig *r)
             return false;
         }
         for (uint32_t head = 0; head < r->q_heads; head++) {
-            if (!check_score_row(r, i, head)) {
+            if (!rig_check_score_row(r, i, head)) {
                 return false;
             }
         }

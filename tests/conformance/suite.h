@@ -99,6 +99,7 @@ void add_scenario_cases(case_table *table);
 void add_exact_cases(case_table *table);
 void add_policy_cases(case_table *table);
 void add_pool_cases(case_table *table);
+void add_i8_cases(case_table *table);
 void build_table(case_table *table);
 
 // Axes that several verbs walk, and element i of one, round and round.

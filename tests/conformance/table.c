@@ -158,6 +158,7 @@ void build_table(case_table *table)
 {
     add_append_cases(table);
     add_estimate_cases(table);
+    add_i8_cases(table);
     add_select_cases(table);
     add_attend_cases(table);
     add_pipeline_cases(table);

@@ -571,8 +571,6 @@ class Usage(Case):
         for device in ("toaster", "cpu:7", "cuda:99", "", "CPU"):
             with self.subTest(device=device):
                 self.fails(1, "skim devices", "replay", self.trace, "--device", device)
-        self.fails(1, "", "replay", self.trace, "--bounds-type", "i8")
-        self.fails(1, "", "bench", *SMALL, "--bounds-type", "i8")
         self.fails(1, "", "bench", *SMALL, "--head-dim", "33")
 
     def test_threads_that_cannot_be_started(self):
