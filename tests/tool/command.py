@@ -122,6 +122,15 @@ class Replay(Case):
                "select": "group", "combine": "softmax-max", "dense": False}
     FLAGS = ["--page-size", "8", "--budget", "16", "--dense-layers", "0"]
 
+    def test_i8_bounds_choose_nearly_the_same_pages(self):
+        self.write(self.layer_tensors(0))
+        (native,), _ = self.replay(*self.FLAGS)
+        (i8,), _ = self.replay(*self.FLAGS, "--bounds-type", "i8")
+        self.assertTrue(i8["sparse"])
+        self.assertEqual(i8["pages_read"], native["pages_read"])
+        self.assertGreater(i8["mass_kept"], 0.8 * native["mass_kept"])
+        self.assertLess(i8["bytes_read"], native["bytes_read"])
+
     def test_results_are_those_of_plain_python(self):
         variants = [({}, []),
                     ({"select": "head"}, ["--select", "head"]),
@@ -623,6 +632,7 @@ class Devices(Case):
         self.assertEqual((cpu["selector"], cpu["type"]), ("cpu", "cpu"))
         self.assertIn("f16", cpu["limits"]["kv_types"])
         self.assertEqual(cpu["limits"]["page_sizes"], [8, 16, 32, 64])
+        self.assertEqual(cpu["limits"]["bounds_types"], ["native", "i8"])
 
     def test_the_list_for_people(self):
         result = run("devices")
@@ -652,6 +662,11 @@ class Bench(Case):
         self.assertAlmostEqual(one["speedup"], one["dense_ms"] / one["sparse_ms"], delta=1e-3)
         limit = one["bounds_bytes"] / one["read_gbps"] + one["page_bytes"] / one["page_read_gbps"]
         self.assertAlmostEqual(one["sparse_limit_ms"], 1e-6 * limit, delta=1e-3 * limit)
+
+    def test_i8_bounds_are_counted_as_stored(self):
+        one = self.bench("--bounds-type", "i8")
+        self.assertEqual(one["bounds_type"], "i8")
+        self.assertEqual(one["bounds_bytes"], 16 * 2 * 2 * (32 + 4) + 2 * 32 * 4)
 
     def test_a_page_of_two_lists_counts_once(self):
         one = self.bench("--select", "head")

@@ -87,8 +87,9 @@ static void print_head(const struct replay *replay)
         printf("Policy: budget %g of the length", settings->budget_fraction);
     else
         printf("Policy: budget %u tokens", settings->budget);
-    printf(", pages of %u, %s bounds, the model's first %s dense\n\n", settings->page_size,
+    printf(", pages of %u, %s bounds%s, the model's first %s dense\n\n", settings->page_size,
            options_bounds_name(settings->bounds),
+           settings->bounds_type == SKIM_BOUNDS_I8 ? " in i8" : "",
            report_count(settings->dense_layers, "layer").text);
 }
 
