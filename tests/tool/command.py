@@ -124,8 +124,8 @@ class Replay(Case):
 
     def test_i8_bounds_choose_nearly_the_same_pages(self):
         self.write(self.layer_tensors(0))
-        (native,), _ = self.replay(*self.FLAGS)
-        (i8,), _ = self.replay(*self.FLAGS, "--bounds-type", "i8")
+        native = self.replay(*self.FLAGS)[0]["layers"][0]
+        i8 = self.replay(*self.FLAGS, "--bounds-type", "i8")[0]["layers"][0]
         self.assertTrue(i8["sparse"])
         self.assertEqual(i8["pages_read"], native["pages_read"])
         self.assertGreater(i8["mass_kept"], 0.8 * native["mass_kept"])
