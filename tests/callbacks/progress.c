@@ -102,6 +102,9 @@ static uint32_t total_of(const uint32_t *tokens)
 static rig_shape long_shape(void)
 {
     rig_shape shape = rig_shape_small();
+    shape.q_heads = 2;
+    shape.kv_heads = 1;
+    shape.dim = 32;
     shape.tokens = 4096;
     return shape;
 }
@@ -120,7 +123,11 @@ static void attended_open(attended *a, const rig_shape *shape, const batch *b)
     CHECK_OK(rig_open(&a->r, NULL, false));
     CHECK_OK(rig_add_cache(&a->r, *shape));
     CHECK_OK(rig_add_sequences(&a->r, RIG_SEQUENCES));
-    CHECK_OK(rig_forward(&a->r, b->before, &a->before, NULL));
+    skim_step *step = NULL;
+    CHECK_OK(rig_begin(&a->r, b->before, &step));
+    for (uint32_t layer = 0; layer < shape->layers; layer++)
+        CHECK_OK(rig_append(step, layer, &a->r, &a->before));
+    CHECK_OK(skim_step_end(step, NULL));
 }
 
 static void attended_close(attended *a)
@@ -163,10 +170,10 @@ static void compare_with_progress(const rig_shape *shape, const batch *b)
 static void attend_with_progress_gives_the_same_bits(void)
 {
     const rig_shape shapes[] = {
-        {2, 4, 2, 64, SKIM_F32, SKIM_F32, SKIM_BOUNDS_NATIVE, false, 4096},
-        {2, 4, 4, 32, SKIM_F16, SKIM_F32, SKIM_BOUNDS_NATIVE, false, 4096},
-        {2, 6, 1, 128, SKIM_BF16, SKIM_BF16, SKIM_BOUNDS_NATIVE, true, 4096},
-        {2, 4, 2, 40, SKIM_F16, SKIM_F16, SKIM_BOUNDS_I8, false, 4096},
+        {2, 2, 1, 32, SKIM_F32, SKIM_F32, SKIM_BOUNDS_NATIVE, false, 4096},
+        {2, 2, 2, 32, SKIM_F16, SKIM_F32, SKIM_BOUNDS_NATIVE, false, 4096},
+        {2, 3, 1, 64, SKIM_BF16, SKIM_BF16, SKIM_BOUNDS_NATIVE, true, 4096},
+        {2, 2, 1, 40, SKIM_F16, SKIM_F16, SKIM_BOUNDS_I8, false, 4096},
     };
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         for (size_t b = 0; b < BATCHES; b++)
