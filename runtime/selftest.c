@@ -226,7 +226,7 @@ skim_status skim_cache_self_test(skim_cache *cache, const skim_cache_layer *laye
         status = record(&test);
     }
     // Also after a failure: what was recorded must not outlive its buffers.
-    skim_status finished = skim_queue_finish(test.queue);
+    skim_status finished = skim_queue_drain(test.queue);
     if (status == SKIM_OK)
         status = finished;
     if (status == SKIM_OK && !is_right(&test))
