@@ -5,9 +5,11 @@
 //      8  u32      version of this frame
 //     12  u32      bytes of the texts
 //     16  u64      bytes of the value
-//     24  u64      FNV-1a of the 24 bytes above, the texts and the value
+//     24  u64      XXH64 of the 24 bytes above, the texts and the value
 //     32           the texts, each with its terminator, then the value
 #include "runtime/store.h"
+
+#include "runtime/checksum.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -30,21 +32,13 @@ static identity identity_of(const skim_device *device, const char *name)
     return made;
 }
 
-// --- FNV-1a, 64 bits: a change of any one byte changes it
-
-#define HASH_START UINT64_C(0xcbf29ce484222325)
-
-static uint64_t hash(uint64_t state, const void *data, size_t size)
-{
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < size; i++)
-        state = (state ^ bytes[i]) * UINT64_C(0x100000001b3);
-    return state;
-}
-
 static uint64_t frame_checksum(const unsigned char *frame, size_t size)
 {
-    return hash(hash(HASH_START, frame, CHECKSUM_AT), frame + FRAME_HEADER, size - FRAME_HEADER);
+    skim_checksum checksum;
+    skim_checksum_begin(&checksum, 0);
+    skim_checksum_add(&checksum, frame, CHECKSUM_AT);
+    skim_checksum_add(&checksum, frame + FRAME_HEADER, size - FRAME_HEADER);
+    return skim_checksum_value(&checksum);
 }
 
 // --- keys
@@ -60,9 +54,11 @@ static char key_character(char c)
 void skim_store_key(const skim_device *device, const char *name, char key[SKIM_STORE_KEY_SIZE])
 {
     identity own = identity_of(device, name);
-    uint64_t state = HASH_START;
+    skim_checksum checksum;
+    skim_checksum_begin(&checksum, 0);
     for (int i = 0; i < TEXTS; i++)
-        state = hash(state, own.texts[i], strlen(own.texts[i]) + 1);
+        skim_checksum_add(&checksum, own.texts[i], strlen(own.texts[i]) + 1);
+    uint64_t state = skim_checksum_value(&checksum);
     snprintf(key, SKIM_STORE_KEY_SIZE, "skim-%.16s-%.*s-%08lx%08lx", device->backend->name,
              NAME_IN_KEY, name, (unsigned long)(state >> 32), (unsigned long)(uint32_t)state);
     for (char *c = key; *c; c++)
