@@ -90,7 +90,7 @@ class Install(unittest.TestCase):
                       f"target_link_libraries({name} skim::skim)"]
         (source / "CMakeLists.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (package,) = self.root.rglob("skimConfig.cmake")
-        self.must("cmake", "-B", "build", f"-Dskim_DIR={package.parent}", cwd=source)
+        self.must("cmake", "-G", "Ninja", "-B", "build", f"-Dskim_DIR={package.parent}", cwd=source)
         self.must("cmake", "--build", "build", cwd=source)
         for name in EXAMPLES:
             with self.subTest(name=name):
@@ -109,7 +109,7 @@ class Install(unittest.TestCase):
                 (source / "CMakeLists.txt").write_text(
                     f"cmake_minimum_required(VERSION 3.18)\nproject(wants C)\nfind_package(skim {wanted} REQUIRED)\n",
                     encoding="utf-8")
-                result = run("cmake", "-B", "build", f"-Dskim_DIR={package.parent}", cwd=source)
+                result = run("cmake", "-G", "Ninja", "-B", "build", f"-Dskim_DIR={package.parent}", cwd=source)
                 self.assertEqual(result.returncode == 0, found, result.stderr)
 
     def test_as_a_meson_subproject(self):
