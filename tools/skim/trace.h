@@ -3,7 +3,7 @@
 #ifndef SKIM_TOOL_TRACE_H
 #define SKIM_TOOL_TRACE_H
 
-#include "skim/base.h"
+#include "safetensors.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,9 +12,8 @@ struct trace_tensor {
     const char *name;
     skim_type type;
     uint64_t shape[3];
-    const void *data;      // aligned to the type
-    uint64_t begin, bytes; // place in the file's data
-    void *copy;            // data, where the file has it at an odd place
+    const void *data; // aligned to the type
+    uint64_t bytes;
 };
 
 enum { TRACE_Q, TRACE_K, TRACE_V, TRACE_TENSORS };
@@ -27,10 +26,7 @@ struct trace_layer {
 };
 
 struct trace {
-    const uint8_t *map;
-    size_t size;
-    uint64_t device, inode;     // of the file
-    void *header;               // json_t of the header, which owns the names
+    struct safetensors file;    // owns the names and the data
     struct trace_layer *layers; // in ascending order of index
     uint32_t layer_count;
     uint32_t tokens, queries; // the same in every layer
