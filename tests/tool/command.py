@@ -462,7 +462,7 @@ class BadTraces(Case):
 
     def test_types(self):
         self.broken("has the type I32", lambda header: header["layers.0.k"].update(dtype="I32"))
-        self.broken("has the type F64", lambda header: header["layers.0.q"].update(dtype="F64"))
+        self.broken("has the type F64", lambda header: header["layers.0.q"].update(dtype="F64", shape=[3, 4, 16]))
         self.broken("has the type (none)", lambda header: header["layers.0.q"].pop("dtype"))
         content = self.layer_tensors(0)
         other = self.layer_tensors(0, dtype="F16")
@@ -470,10 +470,11 @@ class BadTraces(Case):
         self.fails(1, "in one type", "replay", self.trace)
 
     def test_shapes(self):
-        for shape in ([], [45, 64], [45, 2, 32, 1], [0, 2, 32], [-45, 2, 32], [45, 2.0, 32], "45", None,
-                      [2 ** 32, 2, 32]):
+        for shape in ([45, 64], [45, 2, 32, 1], [-45, 2, 32], [45, 2.0, 32], "45", None, [2 ** 32, 2, 32], [1] * 9):
             self.broken("has no shape", lambda header, s=shape: header["layers.0.k"].update(shape=s))
         self.broken("its shape and type need", lambda header: header["layers.0.k"].update(shape=[45, 2, 64]))
+        self.broken("its shape and type need", lambda header: header["layers.0.k"].update(shape=[]))
+        self.broken("its shape and type need", lambda header: header["layers.0.k"].update(shape=[0, 2, 32]))
         self.broken("its shape and type need",
                     lambda header: header["layers.0.k"].update(shape=[2 ** 31, 2 ** 31, 2 ** 31]))
 
