@@ -8,5 +8,6 @@ int devices_run(const struct settings *settings);
 int replay_run(const struct settings *settings);
 int bench_run(const struct settings *settings);
 int conform_run(const struct settings *settings);
+int generate_run(const struct settings *settings);
 
 #endif

@@ -15,7 +15,8 @@ static const struct command commands[] = {
      "Runs the recorded Q, K and V of a trace (safetensors, docs/trace.md) through a cache: the\n"
      "prompt first, then each recorded query. Reports what was read, the share of the dense\n"
      "attention on it, the difference from the dense result, and the times.",
-     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_REPLAY, replay_run},
+     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_LAYERS | OPTIONS_REPLAY,
+     replay_run},
     {"bench", "time the verbs on synthetic data of a given shape", NULL,
      "Times each verb of one layer's decode, the sparse and the dense attention as a whole, and\n"
      "the machine's own ceilings, interleaved in one run, on data that is not in the last-level\n"
@@ -24,6 +25,12 @@ static const struct command commands[] = {
     {"conform", "run the conformance suite on a device", NULL,
      "Runs the conformance suite on a device and ends with 'N passed, N failed, N skipped'.",
      OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_CONFORM, conform_run},
+    {"generate", "continue a text with a model", NULL,
+     "Runs a Llama-family model from a Hugging Face folder and continues the prompt, each time with\n"
+     "the likeliest token. The text goes to standard output as it comes; what was read, and how\n"
+     "fast, to standard error.",
+     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_LAYERS | OPTIONS_GENERATE,
+     generate_run},
 };
 
 enum { COMMANDS = sizeof commands / sizeof *commands };

@@ -84,10 +84,26 @@ static const option_spec specs[] = {
     {OPTIONS_POLICY, "recent-pages", COUNT, AT(recent_pages), 0, U32, NULL, "N",
      "pages at the end that are always read (default 1: the last)"},
 
-    {OPTIONS_REPLAY, "dense-layers", COUNT, AT(dense_layers), 0, U32, NULL, "N",
+    {OPTIONS_LAYERS, "dense-layers", COUNT, AT(dense_layers), 0, U32, NULL, "N",
      "the model's first N layers stay dense (default 2)"},
     {OPTIONS_REPLAY, "out", TEXT, AT(out), 0, 0, NULL, "FILE",
      "write results, lse and the pages read of every query (safetensors)"},
+
+    {OPTIONS_GENERATE, "model", TEXT, AT(model), 0, 0, NULL, "DIR",
+     "folder of a Hugging Face model: config.json, safetensors, tokenizer.json"},
+    {OPTIONS_GENERATE, "prompt", TEXT, AT(prompt), 0, 0, NULL, "TEXT", "the prompt"},
+    {OPTIONS_GENERATE, "prompt-file", TEXT, AT(prompt_file), 0, 0, NULL, "FILE",
+     "read the prompt from a file (-: standard input)"},
+    {OPTIONS_GENERATE, "token-ids", TEXT, AT(token_ids), 0, 0, NULL, "N,N...|@FILE",
+     "the prompt as tokens; without a tokenizer, tokens are printed too"},
+    {OPTIONS_GENERATE, "tokens", COUNT, AT(tokens), 0, 1 << 30, NULL, "N",
+     "most tokens to generate (default 128)"},
+    {OPTIONS_GENERATE, "dense", FLAG, AT(dense), 0, 0, NULL, NULL,
+     "read the whole cache for every token, whatever the policy says"},
+    {OPTIONS_GENERATE, "kv-type", CHOICE, AT(kv_type), 0, 0, types, "f32|f16|bf16",
+     "of the keys and values in the cache (default: as the model's weights)"},
+    {OPTIONS_GENERATE, "logits", TEXT, AT(logits), 0, 0, NULL, "FILE",
+     "write the logits of every position (safetensors)"},
 
     {OPTIONS_SHAPE, "q-heads", COUNT, AT(q_heads), 1, U32, NULL, "N", "query heads (default 32)"},
     {OPTIONS_SHAPE, "kv-heads", COUNT, AT(kv_heads), 1, U32, NULL, "N", "kv heads (default 8)"},
@@ -121,8 +137,14 @@ static const struct {
     unsigned group;
     const char *heading;
 } headings[] = {
-    {OPTIONS_REPLAY, "Trace:"},  {OPTIONS_SHAPE, "Shape:"},   {OPTIONS_BENCH, "Measurement:"},
-    {OPTIONS_CONFORM, "Cases:"}, {OPTIONS_POLICY, "Policy:"}, {OPTIONS_DEVICE, "Where:"},
+    {OPTIONS_GENERATE, "Model and prompt:"},
+    {OPTIONS_LAYERS, "Layers:"},
+    {OPTIONS_REPLAY, "Trace:"},
+    {OPTIONS_SHAPE, "Shape:"},
+    {OPTIONS_BENCH, "Measurement:"},
+    {OPTIONS_CONFORM, "Cases:"},
+    {OPTIONS_POLICY, "Policy:"},
+    {OPTIONS_DEVICE, "Where:"},
     {OPTIONS_COMMON, "Common:"},
 };
 
@@ -291,6 +313,7 @@ static void set_defaults(struct settings *settings)
         .batch = 1,
         .contexts = {.count = 1, .values = {32768}},
         .repeat = 25,
+        .tokens = 128,
     };
 }
 
@@ -368,6 +391,11 @@ void options_free(struct settings *settings)
     free(settings->trace);
     free(settings->out);
     free(settings->filter);
+    free(settings->model);
+    free(settings->prompt);
+    free(settings->prompt_file);
+    free(settings->token_ids);
+    free(settings->logits);
 }
 
 skim_policy options_policy(const struct settings *settings)

@@ -16,7 +16,9 @@ enum {
     OPTIONS_SHAPE = 1 << 3,
     OPTIONS_BENCH = 1 << 4,
     OPTIONS_CONFORM = 1 << 5,
-    OPTIONS_DEVICE = 1 << 6
+    OPTIONS_DEVICE = 1 << 6,
+    OPTIONS_LAYERS = 1 << 7,
+    OPTIONS_GENERATE = 1 << 8
 };
 
 typedef struct count_list {
@@ -34,9 +36,13 @@ struct settings {
     double budget_fraction, spread;
     uint32_t select, combine, bounds, bounds_type; // enums of skim/policy.h
     uint32_t sink_pages, recent_pages;
+    uint32_t dense_layers; // of commands that have a model's layers
     // replay
     char *trace, *out;
-    uint32_t dense_layers;
+    // generate
+    char *model, *prompt, *prompt_file, *token_ids, *logits;
+    uint32_t tokens, kv_type;
+    bool dense;
     // shape and bench
     uint32_t q_heads, kv_heads, head_dim, type, batch, layers, prefill, sequences, repeat;
     uint32_t snapshot; // MiB

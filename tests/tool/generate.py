@@ -1,0 +1,438 @@
+#!/usr/bin/env python3
+"""Tests of skim generate: generate.py PATH_OF_SKIM [--models FOLDER] [unittest options].
+
+Agreement is with what Hugging Face transformers computed (tests/models, made by make_models.py)."""
+
+import json
+import math
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import tensors
+
+SKIM = ""
+MODELS = Path(__file__).resolve().parent.parent / "models"
+SEED = 11
+SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2,
+         "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 256}
+
+
+def run(*arguments, **options):
+    return subprocess.run([SKIM, "generate", *map(str, arguments)], capture_output=True, timeout=300, **options)
+
+
+def join(tokens):
+    return ",".join(map(str, tokens))
+
+
+def shapes(config):
+    """name -> shape of the tensors of a Llama model."""
+    hidden, heads, kv = (config[key] for key in ("hidden_size", "num_attention_heads", "num_key_value_heads"))
+    dim, middle = config["head_dim"], config["intermediate_size"]
+    result = {"model.embed_tokens.weight": [config["vocab_size"], hidden], "model.norm.weight": [hidden],
+              "lm_head.weight": [config["vocab_size"], hidden]}
+    for layer in range(config["num_hidden_layers"]):
+        for name, shape in {"self_attn.q_proj": [heads * dim, hidden], "self_attn.k_proj": [kv * dim, hidden],
+                            "self_attn.v_proj": [kv * dim, hidden], "self_attn.o_proj": [hidden, heads * dim],
+                            "mlp.gate_proj": [middle, hidden], "mlp.up_proj": [middle, hidden],
+                            "mlp.down_proj": [hidden, middle], "input_layernorm": [hidden],
+                            "post_attention_layernorm": [hidden]}.items():
+            result[f"model.layers.{layer}.{name}.weight"] = shape
+    return result
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name)
+        self.model = self.path / "model"
+        self.logits = self.path / "logits.safetensors"
+
+    def make(self, config=None, tensors_edit=None, header=None, tokenizer=None):
+        """A Llama model with random weights; its tokens are bytes."""
+        source = random.Random(SEED)
+        config = {"architectures": ["LlamaForCausalLM"], **SHAPE, **(config or {})}
+        self.model.mkdir(exist_ok=True)
+        (self.model / "config.json").write_text(json.dumps(config))
+        content = {}
+        for name, shape in shapes({**SHAPE, **{k: v for k, v in config.items() if isinstance(v, int)}}).items():
+            scale = 0 if len(shape) == 1 else 1.5 * shape[1] ** -0.5
+            values = [source.gauss(0, scale) if scale else 1 for _ in range(math.prod(shape))]
+            content[name] = ("F32", shape, tensors.encode(values, "F32"))
+        if tensors_edit:
+            tensors_edit(content)
+        tensors.write(self.model / "model.safetensors", content, header=header)
+        if tokenizer:
+            (self.model / "tokenizer.json").write_bytes(tokenizer)
+        return content
+
+    def succeeds(self, *arguments, model=None):
+        result = run("--model", model or self.model, "--json", *arguments)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+    def fails(self, status, words, *arguments):
+        """It ends with the status and one sentence that has the words, and prints nothing else."""
+        result = run(*arguments)
+        stderr = result.stderr.decode()
+        self.assertEqual(result.returncode, status, (arguments, stderr))
+        lines = stderr.strip().splitlines()
+        self.assertTrue(lines and lines[-1].startswith("skim: "), (arguments, stderr))
+        self.assertIn(words, lines[-1])
+        self.assertEqual(result.stdout, b"")
+
+    def refuses(self, words, *arguments):
+        with self.subTest(words=words):
+            self.fails(1, words, "--model", self.model, *(arguments or ("--token-ids", "1,2,3")))
+
+
+class Agreement(Case):
+    def test_logits_and_tokens_are_those_of_transformers(self):
+        folders = sorted(path.parent for path in MODELS.glob("*/expected.safetensors"))
+        self.assertTrue(folders, MODELS)
+        for folder in folders:
+            with self.subTest(model=folder.name):
+                expected = json.loads((folder / "expected.json").read_text())
+                prompt = self.path / "prompt"
+                prompt.write_text(join(expected["prompt"]))
+                report = self.succeeds("--token-ids", f"@{prompt}", "--tokens", len(expected["tokens"]), "--dense",
+                                       "--kv-type", "f32", "--logits", self.logits, model=folder)
+                self.assertEqual(report["tokens"], expected["tokens"])
+                dtype, shape, wanted = tensors.read(folder / "expected.safetensors")["logits"]
+                self.assertEqual((dtype, shape[0]), ("F32", len(expected["prompt"]) + len(expected["tokens"]) - 1))
+                dtype, made_shape, made = tensors.read(self.logits)["logits"]
+                self.assertEqual((dtype, made_shape), ("F32", shape))
+                worst = 0
+                for row in range(shape[0]):
+                    a, b = (x[row * shape[1]:(row + 1) * shape[1]] for x in (made, wanted))
+                    worst = max(worst, math.dist(a, b) / math.hypot(*b))
+                print(f"{folder.name}: largest relative error of a position {worst:.1e}", file=sys.stderr)
+                self.assertLess(worst, 1e-4)
+
+    def test_tokens_are_those_of_the_tokenizers_library(self):
+        folders = sorted((MODELS / "tokenizers").glob("*/expected.json"))
+        self.assertEqual(len(folders), 3 if MODELS.name == "models" else len(folders))
+        for expected in folders:
+            source = (expected.parent / "tokenizer.json").read_bytes()
+            self.make({"vocab_size": 403}, tokenizer=source)
+            prompt = self.path / "prompt"
+            for case in json.loads(expected.read_text()):
+                with self.subTest(tokenizer=expected.parent.name, text=case["text"]):
+                    prompt.write_bytes(case["text"].encode())
+                    arguments = ["--prompt-file", prompt, "--tokens", 0]
+                    if not case["ids"]:
+                        self.refuses("the prompt is empty", *arguments)
+                        continue
+                    self.assertEqual(self.succeeds(*arguments)["prompt_ids"], case["ids"])
+
+
+class Texts(Case):
+    def test_every_way_to_give_a_prompt_gives_the_same_text(self):
+        self.make()
+        text = "a prompt of bytes: \u00e9"
+        (self.path / "prompt").write_bytes(text.encode())
+        reports = [self.succeeds("--tokens", 9, "--prompt", text),
+                   self.succeeds("--tokens", 9, "--prompt-file", self.path / "prompt"),
+                   self.succeeds("--tokens", 9, "--token-ids", join(text.encode()))]
+        result = run("--model", self.model, "--tokens", 9, "--prompt-file", "-", input=text.encode())
+        self.assertEqual(result.stdout, bytes(reports[0]["tokens"]) + b"\n")
+        self.assertIn(b"tokens/s", result.stderr)
+        for report in reports:
+            self.assertEqual(report["prompt_ids"], list(text.encode()))
+            self.assertEqual(report["tokens"], reports[0]["tokens"])
+            self.assertEqual(report["text"], bytes(report["tokens"]).decode(errors="replace"))
+            self.assertEqual((report["stopped"], len(report["tokens"])), ("tokens", 9))
+
+    def test_without_a_tokenizer_tokens_are_printed(self):
+        self.make({"vocab_size": 600})
+        self.refuses("600 tokens are no bytes", "--prompt", "text")
+        report = self.succeeds("--token-ids", "5, 6\n7", "--tokens", 4)
+        self.assertEqual((report["prompt_ids"], report["text"]), ([5, 6, 7], None))
+        result = run("--model", self.model, "--token-ids", "5,6,7", "--tokens", 4)
+        self.assertEqual(result.stdout.decode(), join(report["tokens"]) + "\n")
+
+    def test_it_ends_at_an_end_token(self):
+        self.make()
+        made = self.succeeds("--prompt", "some text", "--tokens", 30)["tokens"]
+        cut = made.index(made[6])
+        for name, ends in (("config.json", made[6]), ("generation_config.json", [300, made[6]])):
+            config = {} if name != "config.json" else {"eos_token_id": ends}
+            self.make(config)
+            if not config:
+                (self.model / name).write_text(json.dumps({"eos_token_id": ends}))
+            report = self.succeeds("--prompt", "some text", "--tokens", 30)
+            self.assertEqual((report["tokens"], report["stopped"]), (made[:cut], "end"))
+
+    def test_special_tokens_are_not_printed(self):
+        self.make({"vocab_size": 300})
+        report = self.succeeds("--token-ids", "299,40", "--tokens", 40)
+        self.assertEqual(report["text"],
+                         bytes(t for t in report["tokens"] if t < 256).decode(errors="replace"))
+
+    def test_no_tokens(self):
+        self.make()
+        report = self.succeeds("--prompt", "abc", "--tokens", 0)
+        self.assertEqual((report["tokens"], report["text"], report["decode_steps"]), ([], "", 0))
+
+    def test_interrupts_end_the_text(self):
+        self.make()
+        for json_too in ([], ["--json"]):
+            process = subprocess.Popen(
+                [SKIM, "generate", "--model", self.model, "--prompt", "abc", "--tokens", "400000", *json_too],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            if json_too:
+                time.sleep(1)
+                start = b""
+            else:
+                start = process.stdout.read(1)
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=120)
+            self.assertEqual(process.returncode, 1, stderr)
+            self.assertIn(b"interrupted after 3 of 3 prompt tokens", stderr.splitlines()[-1])
+            if json_too:
+                report = json.loads(stdout)
+                self.assertEqual(report["stopped"], "interrupted")
+                self.assertLess(len(report["tokens"]), 400000)
+            else:
+                self.assertTrue((start + stdout).endswith(b"\n"))
+
+
+class Reading(Case):
+    TEXT = "".join(chr(97 + i * i % 26) for i in range(700))
+
+    def logits_of(self, *arguments):
+        self.succeeds("--logits", self.logits, *arguments)
+        _, shape, values = tensors.read(self.logits)["logits"]
+        return [values[i * shape[1]:(i + 1) * shape[1]] for i in range(shape[0])]
+
+    def test_a_prompt_is_read_whole_whatever_its_steps(self):
+        self.make()
+        sparse = ["--budget", 16, "--page-size", 8, "--dense-layers", 0]
+        rows = self.logits_of("--prompt", self.TEXT, "--tokens", 0)
+        for length in (511, 512, 513, 700):
+            self.succeeds("--prompt", self.TEXT[:length], "--tokens", 1, *sparse)
+            part = self.logits_of("--prompt", self.TEXT[:length], "--tokens", 1, *sparse)
+            self.assertEqual(len(part), length)
+            for i in (0, 1, 300, length - 1):
+                self.assertLess(math.dist(part[i], rows[i]) / math.hypot(*rows[i]), 1e-5, (length, i))
+
+    def test_sparse_decode_reads_less_and_all_is_dense(self):
+        self.make()
+        arguments = ["--prompt", self.TEXT, "--tokens", 20, "--page-size", 8]
+        dense = self.succeeds(*arguments, "--dense")
+        self.assertFalse(dense["sparse"])
+        self.assertEqual((dense["pages_read"], dense["bytes_read"]), (dense["pages_total"], dense["bytes_dense"]))
+        self.assertGreater(dense["bytes_dense"], 0)
+        self.assertEqual(dense["decode_steps"], 19)
+        whole = self.succeeds(*arguments, "--budget", 800)
+        self.assertEqual((whole["tokens"], whole["sparse"]), (dense["tokens"], False))
+        sparse = self.succeeds(*arguments, "--budget", 64, "--dense-layers", 1)
+        self.assertTrue(sparse["sparse"])
+        # One list of one kv head a layer: the first layer reads all, two read 8 pages.
+        pages = sum((length + 7) // 8 for length in range(701, 720))
+        self.assertEqual((sparse["pages_total"], sparse["pages_read"]), (3 * pages, pages + 2 * 8 * 19))
+        self.assertLess(sparse["bytes_read"], 0.6 * dense["bytes_read"])
+
+    def test_the_cache_can_have_another_type(self):
+        self.make()
+        rows = self.logits_of("--prompt", self.TEXT, "--tokens", 0)
+        for kind, limit in (("f16", 2e-2), ("bf16", 1e-1)):
+            other = self.logits_of("--prompt", self.TEXT, "--tokens", 0, "--kv-type", kind)
+            errors = [math.dist(a, b) / math.hypot(*b) for a, b in zip(other, rows)]
+            self.assertLess(max(errors), limit)
+            self.assertGreater(max(errors), 0)
+
+    def test_the_same_call_gives_the_same_bits(self):
+        self.make()
+        arguments = ["--prompt", self.TEXT, "--tokens", 12, "--budget", 64, "--page-size", 8]
+        self.assertEqual(self.logits_of(*arguments), self.logits_of(*arguments))
+
+
+class Refused(Case):
+    def test_usage(self):
+        self.make()
+        self.fails(2, "--model", "--prompt", "x")
+        self.fails(2, "one of --prompt", "--model", self.model)
+        self.fails(2, "one of --prompt", "--model", self.model, "--prompt", "x", "--token-ids", "1")
+        for tokens in ("x", "1,,x", "1;2", "-1", "256", "99999999999999999999"):
+            self.refuses("oken", "--token-ids", tokens)
+        self.refuses("empty", "--prompt", "")
+        self.refuses("cannot read", "--prompt-file", self.path / "none")
+        self.refuses("choose another place", "--prompt", "x", "--logits", self.path / "no" / "file")
+
+    def test_folders_that_are_no_models(self):
+        self.refuses("no config.json")
+        self.model.mkdir()
+        self.refuses("no config.json")
+        for content in ("", "[1]", "{", '{"a": 1, "a": 2}', "\xff"):
+            (self.model / "config.json").write_text(content, encoding="latin-1")
+            self.refuses("not a JSON object")
+        self.make()
+        (self.model / "model.safetensors").unlink()
+        self.refuses("neither model.safetensors nor")
+
+    def test_configurations(self):
+        for words, config in (
+                ("GPT2LMHeadModel is not supported", {"architectures": ["GPT2LMHeadModel"]}),
+                ("names no architecture", {"architectures": []}),
+                ("names no architecture", {"architectures": "x"}),
+                ("sliding window", {"architectures": ["MistralForCausalLM"], "sliding_window": 4096}),
+                ("sliding window", {"architectures": ["Qwen2ForCausalLM"], "sliding_window": 4096,
+                                    "use_sliding_window": True}),
+                ("sliding window", {"layer_types": ["full_attention", "sliding_attention"]}),
+                ("activation 'gelu'", {"hidden_act": "gelu"}),
+                ("quantised", {"quantization_config": {"bits": 4}}),
+                ("rotary scaling 'yarn'", {"rope_scaling": {"type": "yarn", "factor": 2}}),
+                ("no factor", {"rope_scaling": {"rope_type": "linear"}}),
+                ("has no type", {"rope_scaling": {"factor": 2}}),
+                ("llama3 rotary scaling", {"rope_scaling": {"rope_type": "llama3", "factor": 8}}),
+                ("a part of each head", {"partial_rotary_factor": 0.5}),
+                ("hidden_size", {"hidden_size": 0}), ("hidden_size", {"hidden_size": None}),
+                ("hidden_size", {"hidden_size": 2 ** 62}), ("vocab_size", {"vocab_size": 1.5}),
+                ("num_hidden_layers", {"num_hidden_layers": -1}),
+                ("no multiple", {"num_attention_heads": 3, "num_key_value_heads": 2}),
+                ("channels are more", {"num_attention_heads": 65536, "head_dim": 65536}),
+                ("odd", {"head_dim": 33}), ("rms_norm_eps", {"rms_norm_eps": "x"}),
+                ("eos_token_id", {"eos_token_id": "x"}), ("eos_token_id", {"eos_token_id": list(range(20))}),
+                ("tie_word_embeddings", {"tie_word_embeddings": 1})):
+            self.make()
+            (self.model / "config.json").write_text(
+                json.dumps({"architectures": ["LlamaForCausalLM"], **SHAPE, **config}))
+            self.refuses(words)
+
+    def test_tensors_that_do_not_fit(self):
+        name = "model.layers.1.mlp.up_proj.weight"
+        self.make(tensors_edit=lambda content: content.pop(name))
+        self.refuses(f"no tensor {name}")
+        self.make(tensors_edit=lambda content: content.pop("lm_head.weight"))
+        self.refuses("no tensor lm_head.weight")
+        self.make(tensors_edit=lambda content: content.update({name: (*content[name][:1], [32, 48], content[name][2])}))
+        self.refuses(f"tensor {name} has 2 dimensions [32, 48], but config.json asks for [48, 32]")
+        self.make(tensors_edit=lambda content: content.update({name: ("I32", *content[name][1:])}))
+        self.refuses("has the type I32")
+
+    def test_tensors_that_nothing_uses_are_named(self):
+        self.make(tensors_edit=lambda content: content.update(
+            {"model.layers.0.self_attn.q_proj.bias": ("F32", [64], tensors.encode([1] * 64, "F32"))}))
+        result = run("--model", self.model, "--prompt", "x", "--tokens", 1)
+        self.assertEqual(result.returncode, 0)
+        self.assertIn(b"warning: the model's files hold 1 tensor", result.stderr)
+
+    def test_hostile_safetensors(self):
+        name = "model.norm.weight"
+        for words, edit in (
+                ("after the file does", {"data_offsets": [10 ** 12, 10 ** 12 + 128]}),
+                ("offsets lie", {"data_offsets": [0, 128]}), ("no data_offsets", {"data_offsets": [128, 0]}),
+                ("its shape and type need", {"dtype": "F16"}), ("its shape and type need", {"shape": [2 ** 31] * 8}),
+                ("has no shape", {"shape": [1] * 9}), ("has the type F7", {"dtype": "F7"})):
+            self.make(header=lambda header, edit=edit: header[name].update(edit))
+            self.refuses(words)
+        self.make()
+        file = self.model / "model.safetensors"
+        whole = file.read_bytes()
+        for content in (struct.pack("<Q", 2 ** 63) + whole[8:], struct.pack("<Q", 2 ** 64 - 1) + whole[8:],
+                        whole[:-1], whole[:1000], whole[:5], b"", whole + b"x"):
+            file.write_bytes(content)
+            self.refuses("")
+
+    def test_hostile_indices(self):
+        self.make()
+        (self.model / "model.safetensors").rename(self.model / "part.safetensors")
+        index = self.model / "model.safetensors.index.json"
+        names = list(shapes(SHAPE))
+        index.write_text(json.dumps({"weight_map": {name: "part.safetensors" for name in names}}))
+        self.succeeds("--prompt", "x", "--tokens", 1)
+        for words, value in (("has no weight_map", {}), ("has no weight_map", {"weight_map": {}}),
+                             ("names no file", {"weight_map": {"a": 5}}),
+                             ("not in the model's folder", {"weight_map": {"a": "../part.safetensors"}}),
+                             ("not in the model's folder", {"weight_map": {"a": ""}}),
+                             ("cannot open", {"weight_map": {"a": "none.safetensors"}})):
+            index.write_text(json.dumps(value))
+            self.refuses(words)
+
+    def test_a_context_longer_than_memory_allows(self):
+        self.make()
+        self.refuses("", "--prompt", "x", "--tokens", 2 ** 30)
+
+    def test_weights_that_are_no_numbers(self):
+        self.make(tensors_edit=lambda content: content.update(
+            {"model.norm.weight": ("F32", [32], tensors.encode([math.nan] * 32, "F32"))}))
+        self.refuses("not finite")
+
+    def test_tokenizers(self):
+        alphabet = json.loads((MODELS / "tokenizers/gpt2/tokenizer.json").read_text())
+        vocab = alphabet["model"]["vocab"]
+
+        def change(path, value):
+            result = json.loads(json.dumps(alphabet))
+            place = result
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
+            return result
+
+        for words, value in (
+                ("model is Unigram", change(["model", "type"], "Unigram")),
+                ("it is not byte-level", change(["pre_tokenizer"], None)),
+                ("pre-tokenizer is Metaspace", change(["pre_tokenizer"], {"type": "Metaspace"})),
+                ("normalizer is Lowercase", change(["normalizer"], {"type": "Lowercase"})),
+                ("post-processor is BertProcessing", change(["post_processor"], {"type": "BertProcessing"})),
+                ("end_of_word_suffix", change(["model", "end_of_word_suffix"], "</w>")),
+                ("no token for the byte", change(["model", "vocab"],
+                                                 {k: v for k, v in vocab.items() if k != "a"})),
+                ("has lstrip", change(["added_tokens", 0, "lstrip"], True)),
+                ("cannot be used", change(["pre_tokenizer"], {"type": "Sequence", "pretokenizers": [
+                    {"type": "Split", "behavior": "Isolated", "pattern": {"Regex": "("}}]})),
+                ("merge is no pair", change(["model", "merges"], ["ab"])),
+                ("not in the vocabulary", change(["model", "merges"], ["a zzzz"])),
+                ("no whole number", change(["model", "vocab", "a"], "x")),
+                ("has a token 5000", change(["model", "vocab", "a"], 5000)),
+                ("model.vocab is no object", change(["model", "vocab"], [])),
+                ("no content", change(["added_tokens", 0, "content"], "")),
+                ("not a JSON object", [])):
+            self.make({"vocab_size": 403}, tokenizer=json.dumps(value).encode())
+            self.refuses(words, "--prompt", "some text")
+        self.make({"vocab_size": 403}, tokenizer=json.dumps(alphabet).encode())
+        (self.path / "latin").write_bytes(b"caf\xe9")
+        self.refuses("not UTF-8 from byte 3", "--prompt-file", self.path / "latin")
+
+    def test_a_pattern_that_takes_for_ever_is_an_error(self):
+        value = json.loads((MODELS / "tokenizers/gpt2/tokenizer.json").read_text())
+        value["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "behavior": "Isolated", "pattern": {"Regex": "(a+)+$"}},
+            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]}
+        self.make({"vocab_size": 403}, tokenizer=json.dumps(value).encode())
+        self.refuses("PCRE2 error", "--prompt", "a" * 60 + "b")
+
+    def test_damaged_files_never_crash(self):
+        self.make({"vocab_size": 403}, tokenizer=(MODELS / "tokenizers/llama3/tokenizer.json").read_bytes())
+        source = random.Random(SEED)
+        for name, limit in (("config.json", 10 ** 9), ("tokenizer.json", 3000), ("model.safetensors", 2500)):
+            file = self.model / name
+            whole = file.read_bytes()
+            for _ in range(60):
+                damaged = bytearray(whole)
+                for _ in range(source.randint(1, 3)):
+                    damaged[source.randrange(min(limit, len(whole)))] = source.choice(b'0129-.e"[]{},:ax\\\xff ')
+                file.write_bytes(damaged)
+                result = run("--model", self.model, "--prompt", "some text", "--tokens", 2)
+                self.assertIn(result.returncode, (0, 1), (name, bytes(damaged[:limit]), result.stderr))
+            file.write_bytes(whole)
+
+
+if __name__ == "__main__":
+    SKIM = os.path.abspath(sys.argv.pop(1))
+    if "--models" in sys.argv:
+        place = sys.argv.index("--models")
+        MODELS = Path(sys.argv.pop(place + 1)).resolve()
+        sys.argv.pop(place)
+    unittest.main(verbosity=1)

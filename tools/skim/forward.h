@@ -1,0 +1,39 @@
+// The forward pass of a Llama-family decoder.
+#ifndef SKIM_TOOL_FORWARD_H
+#define SKIM_TOOL_FORWARD_H
+
+#include "attention.h"
+#include "linear.h"
+
+#include <signal.h>
+
+enum { FORWARD_STEP_TOKENS = 512 };
+
+// Which positions' logits are wanted of a run.
+enum forward_logits { FORWARD_NONE, FORWARD_LAST, FORWARD_ALL };
+
+struct forward {
+    const struct model *model;
+    struct attention attention;
+    struct linear linear;
+    uint64_t length; // tokens so far
+    float *frequencies, *cosines, *sines;
+    // [tokens][...] of one step
+    float *x, *normed, *q, *k, *v, *attended, *gate, *up;
+    const volatile sig_atomic_t *stop; // not 0: forward_run ends with FORWARD_STOPPED
+};
+
+enum { FORWARD_STOPPED = -1 };
+
+// Makes room for a text of `capacity` tokens. Returns an exit status.
+int forward_open(struct forward *forward, const struct model *model, struct session *session,
+                 const struct settings *settings, uint64_t capacity);
+void forward_close(struct forward *forward);
+
+// Runs 1 to FORWARD_STEP_TOKENS tokens and writes the logits, [vocab] of the last or [count][vocab]
+// of all (of none, logits may be NULL). Every token must be below the model's vocab. Returns an exit status or, with the tokens
+// forgotten, FORWARD_STOPPED.
+int forward_run(struct forward *forward, const uint32_t *tokens, uint32_t count, bool dense,
+                enum forward_logits wanted, float *logits);
+
+#endif

@@ -1,0 +1,222 @@
+// skim generate: a model continues a text.
+#include "generate.h"
+
+#include "commands.h"
+#include "report.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static volatile sig_atomic_t interrupted;
+
+static void note_interrupt(int signal)
+{
+    (void)signal;
+    interrupted = 1;
+}
+
+// Ctrl-C ends the text; a second one ends the program.
+static void catch_interrupt(struct sigaction *before)
+{
+    struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    interrupted = 0;
+    sigaction(SIGINT, &action, before);
+}
+
+static int check_options(const struct settings *settings)
+{
+    int prompts = !!settings->prompt + !!settings->prompt_file + !!settings->token_ids;
+    if (!settings->model)
+        return report_usage("generate needs --model DIR; 'skim generate --help' says more");
+    if (prompts != 1)
+        return report_usage("generate needs one of --prompt, --prompt-file and --token-ids");
+    return EXIT_DONE;
+}
+
+// Positions whose logits are kept: with --logits, every one that is run.
+static uint64_t count_rows(const struct generate *generate)
+{
+    uint64_t steps = generate->settings->tokens ? generate->settings->tokens - 1 : 0;
+    return generate->settings->logits ? generate->prompt.count + steps : 1;
+}
+
+static int make_room(struct generate *generate)
+{
+    uint64_t bytes = sizeof(float);
+    bool fits = !__builtin_mul_overflow(bytes, count_rows(generate), &bytes) &&
+                !__builtin_mul_overflow(bytes, generate->model.config.vocab, &bytes) &&
+                bytes <= SIZE_MAX / 2;
+    if (fits)
+        generate->logits = malloc((size_t)bytes);
+    if (!generate->logits)
+        return report_failure("no memory for the logits of %llu positions; use a shorter prompt",
+                              (unsigned long long)count_rows(generate));
+    uint32_t steps = generate->settings->tokens ? generate->settings->tokens - 1 : 0;
+    uint64_t capacity = generate->prompt.count + steps;
+    uint32_t most = generate->model.config.max_positions;
+    if (most && capacity > most)
+        report_warning("%llu tokens are more than the %u that the model was made for",
+                       (unsigned long long)capacity, most);
+    return forward_open(&generate->forward, &generate->model, &generate->session,
+                        generate->settings, capacity);
+}
+
+// Runs some tokens; the last one's logits are then at the place that is returned by last_logits.
+static int run(struct generate *generate, const uint32_t *tokens, uint32_t count, bool dense,
+               bool last)
+{
+    bool all = generate->settings->logits != NULL;
+    float *logits = generate->logits;
+    if (all)
+        logits += generate->logit_rows * generate->model.config.vocab;
+    int failed = forward_run(&generate->forward, tokens, count, dense,
+                             all    ? FORWARD_ALL
+                             : last ? FORWARD_LAST
+                                    : FORWARD_NONE,
+                             logits);
+    if (!failed)
+        generate->logit_rows = all ? generate->logit_rows + count : 1;
+    return failed;
+}
+
+static int prefill(struct generate *generate)
+{
+    double start = now();
+    size_t count = generate->prompt.count;
+    int failed = EXIT_DONE;
+    for (size_t first = 0; first < count && !failed; first += FORWARD_STEP_TOKENS) {
+        size_t rest = count - first;
+        uint32_t tokens = rest < FORWARD_STEP_TOKENS ? (uint32_t)rest : FORWARD_STEP_TOKENS;
+        progress_show("prompt", first, count);
+        failed = run(generate, generate->prompt.tokens + first, tokens, true, tokens == rest);
+        generate->prompt_done += failed ? 0 : tokens;
+    }
+    progress_clear();
+    generate->prefill_s = now() - start;
+    generate->prefill_counts = generate->forward.attention.counts;
+    generate->forward.attention.counts = (struct attention_counts){0};
+    return failed;
+}
+
+// The likeliest token, the first of equals. False: some logit is no number.
+static bool choose(const struct generate *generate, uint32_t *token)
+{
+    uint32_t vocab = generate->model.config.vocab;
+    const float *logits = generate->logits + (generate->logit_rows - 1) * vocab;
+    *token = 0;
+    bool finite = true;
+    for (uint32_t i = 0; i < vocab; i++) {
+        finite &= isfinite(logits[i]) != 0;
+        if (logits[i] > logits[*token])
+            *token = i;
+    }
+    return finite;
+}
+
+static bool is_end(const struct model_config *config, uint32_t token)
+{
+    for (uint32_t i = 0; i < config->end_count; i++)
+        if (config->ends[i] == token)
+            return true;
+    return false;
+}
+
+static int decode(struct generate *generate)
+{
+    double start = now();
+    uint32_t wanted = generate->settings->tokens;
+    int failed = EXIT_DONE;
+    while (generate->made.count < wanted) {
+        uint32_t token = 0;
+        if (!choose(generate, &token)) {
+            failed = report_failure("the model's logits are not finite after %llu tokens: its "
+                                    "weights are damaged, or too large for the type",
+                                    (unsigned long long)generate->forward.length);
+            break;
+        }
+        if (is_end(&generate->model.config, token)) {
+            generate->end = GENERATE_END_TOKEN;
+            break;
+        }
+        if (!token_list_add(&generate->made, token)) {
+            failed = report_failure("out of memory for the text");
+            break;
+        }
+        generate_print_token(generate, token);
+        if (generate->made.count == wanted)
+            break;
+        failed = run(generate, &token, 1, generate->settings->dense, true);
+        if (failed)
+            break;
+    }
+    generate->decode_s = now() - start;
+    generate->decode_counts = generate->forward.attention.counts;
+    return failed;
+}
+
+static int write_logits(struct generate *generate)
+{
+    const struct trace_out tensor = {.name = "logits",
+                                     .type = TRACE_OUT_F32,
+                                     .rank = 2,
+                                     .shape = {generate->logit_rows, generate->model.config.vocab},
+                                     .data = generate->logits};
+    return trace_writer_write(&generate->writer, &tensor, 1);
+}
+
+// Ctrl-C leaves what there is to be reported, and is a failure.
+static int make_text(struct generate *generate)
+{
+    struct sigaction before;
+    catch_interrupt(&before);
+    generate->forward.stop = &interrupted;
+    int failed = prefill(generate);
+    if (!failed)
+        failed = decode(generate);
+    sigaction(SIGINT, &before, NULL);
+    bool stopped = failed == FORWARD_STOPPED;
+    if (stopped)
+        generate->end = GENERATE_INTERRUPTED;
+    else if (failed)
+        return failed;
+    if (generate->settings->logits && !stopped)
+        failed = write_logits(generate);
+    if (failed == EXIT_DONE || stopped)
+        failed = generate_report(generate);
+    return stopped ? report_failure("interrupted after %llu of %zu prompt tokens and %zu new ones",
+                                    (unsigned long long)generate->prompt_done,
+                                    generate->prompt.count, generate->made.count)
+                   : failed;
+}
+
+int generate_run(const struct settings *settings)
+{
+    struct generate generate = {.settings = settings};
+    double start = now();
+    int failed = check_options(settings);
+    if (failed)
+        return failed;
+    failed = model_open(&generate.model, settings->model);
+    if (!failed)
+        failed = generate_read_prompt(&generate);
+    if (!failed)
+        failed = session_open(&generate.session, settings);
+    if (!failed && settings->logits)
+        failed = trace_writer_open(&generate.writer, settings->logits);
+    if (!failed)
+        failed = make_room(&generate);
+    generate.load_s = now() - start;
+    if (!failed)
+        failed = make_text(&generate);
+    forward_close(&generate.forward);
+    session_close(&generate.session);
+    trace_writer_close(&generate.writer);
+    tokenizer_close(&generate.tokenizer);
+    model_close(&generate.model);
+    token_list_free(&generate.prompt);
+    token_list_free(&generate.made);
+    free(generate.logits);
+    return failed;
+}

@@ -1,0 +1,23 @@
+// Linear layers: products with mapped matrices through a BLAS.
+#ifndef SKIM_TOOL_LINEAR_H
+#define SKIM_TOOL_LINEAR_H
+
+#include "model.h"
+#include "workers.h"
+
+struct linear {
+    struct workers *workers;
+    float *panel; // rows of a matrix of 16-bit numbers, converted
+};
+
+// Makes room for matrices of at most so many columns. Returns an exit status.
+int linear_open(struct linear *linear, uint32_t threads, uint32_t columns);
+void linear_close(struct linear *linear);
+
+// y[t] = W x[t] + bias for each of tokens vectors; y is [tokens][rows]. A product of one vector and
+// a matrix of 16-bit numbers reads them as they are; of several, it converts them to f32 panel by
+// panel.
+void linear_apply(struct linear *linear, const struct matrix *matrix, const float *x,
+                  uint32_t tokens, float *y);
+
+#endif
