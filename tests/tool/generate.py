@@ -362,6 +362,16 @@ class Refused(Case):
     def test_a_context_longer_than_memory_allows(self):
         self.make()
         self.refuses("", "--prompt", "x", "--tokens", 2 ** 30)
+        self.refuses("no memory for the logits", "--prompt", "x", "--tokens", 2 ** 29, "--logits", self.logits)
+        self.assertFalse(self.logits.exists())
+
+    def test_output_that_cannot_be_written(self):
+        self.make()
+        with open("/dev/full", "wb") as full:
+            result = subprocess.run([SKIM, "generate", "--model", self.model, "--prompt", "x"], stdout=full,
+                                    stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(b"cannot write to standard output", result.stderr.splitlines()[-1])
 
     def test_weights_that_are_no_numbers(self):
         self.make(tensors_edit=lambda content: content.update(

@@ -5,6 +5,7 @@
 #include "report.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,9 +46,13 @@ static uint64_t count_rows(const struct generate *generate)
 static int make_room(struct generate *generate)
 {
     uint64_t bytes = sizeof(float);
+    // Reserving memory that is not there succeeds on most systems; using it does not.
+    uint64_t room = SIZE_MAX / 2;
+    if (generate->session.info.type == SKIM_DEVICE_CPU && generate->session.info.memory_available)
+        room = generate->session.info.memory_available;
     bool fits = !__builtin_mul_overflow(bytes, count_rows(generate), &bytes) &&
                 !__builtin_mul_overflow(bytes, generate->model.config.vocab, &bytes) &&
-                bytes <= SIZE_MAX / 2;
+                bytes <= room;
     if (fits)
         generate->logits = malloc((size_t)bytes);
     if (!generate->logits)
@@ -145,7 +150,8 @@ static int decode(struct generate *generate)
             break;
         }
         generate_print_token(generate, token);
-        if (generate->made.count == wanted)
+        // What cannot be written is reported at the end.
+        if (generate->made.count == wanted || ferror(stdout))
             break;
         failed = run(generate, &token, 1, generate->settings->dense, true);
         if (failed)

@@ -9,8 +9,10 @@
 
 void generate_print_token(const struct generate *generate, uint32_t token)
 {
-    if (generate->settings->json)
+    if (generate->settings->json) {
+        progress_show("tokens", generate->made.count, generate->settings->tokens);
         return;
+    }
     if (generate->has_tokenizer) {
         struct token_piece piece = tokenizer_piece(&generate->tokenizer, token);
         fwrite(piece.text, 1, piece.length, stdout);
@@ -149,6 +151,7 @@ static void print_summary(const struct generate *generate)
 
 int generate_report(const struct generate *generate)
 {
+    progress_clear();
     if (generate->settings->json)
         return report_json(make_json(generate));
     if (generate->made.count)

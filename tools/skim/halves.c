@@ -47,7 +47,7 @@ INLINE float f16_to_f32(uint16_t half)
 {
     uint32_t magnitude = (uint32_t)(half & 0x7fff) << 13;
     uint32_t bits = to_bits(from_bits(magnitude) * 0x1p112f);
-    bits = magnitude >= 0x7c00u << 13 ? magnitude | 0x7f800000u : bits;
+    bits |= -(uint32_t)(magnitude >= 0x7c00u << 13) & 0x7f800000; // infinity and NaN stay
     return from_bits(bits | (uint32_t)(half & 0x8000) << 16);
 }
 

@@ -1,0 +1,90 @@
+// Conversions between f32 and 16-bit numbers, all of them, against plain arithmetic.
+#include "halves.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static const skim_type types[] = {SKIM_F16, SKIM_BF16};
+
+// The value of an f16 or bf16 by its definition.
+static double value_of(skim_type type, uint32_t half)
+{
+    int fraction_bits = type == SKIM_F16 ? 10 : 7;
+    int bias = type == SKIM_F16 ? 15 : 127;
+    int exponent = (int)(half >> fraction_bits) & (2 * bias + 1);
+    double fraction = half & ((1u << fraction_bits) - 1);
+    double sign = half & 0x8000 ? -1 : 1;
+    if (exponent == 2 * bias + 1)
+        return fraction != 0 ? NAN : sign * INFINITY;
+    if (exponent == 0)
+        return sign * ldexp(fraction, 1 - bias - fraction_bits);
+    return sign * ldexp(fraction + (1 << fraction_bits), exponent - bias - fraction_bits);
+}
+
+static int same(double a, double b)
+{
+    return isnan(a) ? isnan(b) : a == b && !signbit(a) == !signbit(b);
+}
+
+static uint16_t from(skim_type type, float value)
+{
+    uint16_t half;
+    halves_from_f32(type, &value, 1, &half);
+    return half;
+}
+
+// A number of f32 rounds to the nearer of its neighbours, or to the even one.
+static int check_between(skim_type type, uint32_t half)
+{
+    double low = value_of(type, half);
+    double high = value_of(type, half + 1);
+    if (!isfinite(low))
+        return 0;
+    if (isinf(high)) // as if the exponent went on
+        high = low + (low - value_of(type, half - 1));
+    float middle = (float)(0.5 * (low + high)); // exact
+    uint32_t even = half & 1 ? half + 1 : half;
+    uint32_t sign = 0x8000;
+    return (double)middle != 0.5 * (low + high) || from(type, middle) != even ||
+           from(type, -middle) != (even | sign) ||
+           from(type, nextafterf(middle, -INFINITY)) != half ||
+           from(type, nextafterf(middle, INFINITY)) != half + 1;
+}
+
+int main(void)
+{
+    int failed = 0;
+    int passed = 0;
+    for (size_t t = 0; t < 2; t++)
+        for (uint32_t h = 0; h < 65536; h++) {
+            uint16_t half = (uint16_t)h;
+            float value;
+            halves_to_f32(types[t], &half, 1, &value);
+            int wrong = !same(value, value_of(types[t], h));
+            wrong |= isnan(value) ? !isnan(value_of(types[t], from(types[t], value)))
+                                  : from(types[t], value) != half;
+            wrong |= h < 0x7fff && check_between(types[t], h);
+            if (wrong)
+                printf("%s: %04x\n", types[t] == SKIM_F16 ? "f16" : "bf16", h);
+            failed += wrong;
+            passed += !wrong;
+        }
+    // Lengths around the lanes; products of small whole numbers are exact in any order.
+    for (size_t t = 0; t < 2; t++)
+        for (size_t count = 0; count < 200; count++) {
+            float x[200];
+            uint16_t weights[200];
+            float sum = 0;
+            for (size_t i = 0; i < count; i++) {
+                x[i] = (float)(i % 7) - 3;
+                float weight = (float)(i % 11) - 5;
+                halves_from_f32(types[t], &weight, 1, &weights[i]);
+                sum += x[i] * weight;
+            }
+            int wrong = halves_dot(types[t], weights, x, count) != sum;
+            failed += wrong;
+            passed += !wrong;
+        }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed != 0;
+}
