@@ -1,7 +1,7 @@
-// libFuzzer target: the command's reader of traces (tools/skim/trace.c). Whatever the file holds is
-// refused with a sentence, or leaves tensors that lie inside it.
+// libFuzzer target: the command's reader of traces (tools/skim/trace.c, and safetensors.c under
+// it). Whatever the file holds is refused with a sentence, or leaves tensors that lie inside it.
 //
-// The reader is built here, with an mmap and munmap that let the sanitizer know where the file
+// What maps the file is built here, with an mmap and munmap that let the sanitizer know where it
 // ends; what it reports is formatted and thrown away.
 #include <fcntl.h>
 #include <stdarg.h>
@@ -29,7 +29,8 @@ static int fuzz_munmap(void *memory, size_t size)
 
 #define mmap fuzz_mmap
 #define munmap fuzz_munmap
-#include "tools/skim/trace.c"
+#include "tools/skim/safetensors.c"
+#include "tools/skim/trace.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
