@@ -60,15 +60,16 @@ TEXTS = [
 ]
 
 
-def randomise(model, generator, tied):
-    """Weights that make every part matter: the usual ones are so small that attention hardly does."""
+def randomise(model, generator, tied, stored):
+    """Weights that make every part matter: the usual ones are so small that attention hardly does. They are rounded to
+    the type in which they are stored, and nothing else is: the arithmetic is that of f32."""
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.dim() == 2:
             noise *= parameter.shape[1] ** -0.5 * (1 if tied else 4 if "embed" in name else 1.5)
         else:
             noise = 0.2 * noise + (1 if "norm" in name else 0)
-        parameter.data = noise.to(parameter.dtype)
+        parameter.data = noise.to(stored).to(torch.float32)
 
 
 def run_greedily(model, tokens):
@@ -92,14 +93,13 @@ def make_model(folder, name, shape, prompt_tokens):
     if extra.get("num_key_value_heads", 0) is None:
         settings["num_key_value_heads"] = shape["num_attention_heads"]
     config = getattr(transformers, kind)(**settings)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager",
+                                                          dtype=torch.float32).eval()
+    stored = getattr(torch, dtype)
     # The first seed whose text has some variety and never a matter of rounding.
     for seed in range(1000):
         generator = torch.Generator().manual_seed(seed)
-        randomise(model, generator, config.tie_word_embeddings)
-        stored = getattr(torch, dtype)
-        # The weights as they are stored, the arithmetic in f32.
-        model = model.to(stored).to(torch.float32).eval()
+        randomise(model, generator, config.tie_word_embeddings, stored)
         tokens = torch.randint(0, shape["vocab_size"], (1, prompt_tokens), generator=generator)
         logits, made, margin = run_greedily(model, tokens)
         if len(set(made)) >= 8 and margin > 3e-4:
