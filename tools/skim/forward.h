@@ -31,8 +31,8 @@ int forward_open(struct forward *forward, const struct model *model, struct sess
 void forward_close(struct forward *forward);
 
 // Runs 1 to FORWARD_STEP_TOKENS tokens and writes the logits, [vocab] of the last or [count][vocab]
-// of all (of none, logits may be NULL). Every token must be below the model's vocab. Returns an exit status or, with the tokens
-// forgotten, FORWARD_STOPPED.
+// of all (of none, logits may be NULL). Every token must be below the model's vocab. Returns an
+// exit status or, with the tokens forgotten, FORWARD_STOPPED.
 int forward_run(struct forward *forward, const uint32_t *tokens, uint32_t count, bool dense,
                 enum forward_logits wanted, float *logits);
 

@@ -3,6 +3,7 @@
 #include "report.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -18,12 +19,20 @@ struct workers {
     atomic_uint ready, done, index;
 };
 
+// Waits until the counter reaches the target. Where there are fewer free processors than threads,
+// the one that is waited for needs this one's.
+static void wait_for(atomic_uint *counter, uint32_t target)
+{
+    for (uint32_t spins = 0; atomic_load_explicit(counter, memory_order_acquire) < target; spins++)
+        if (spins >= 2000)
+            sched_yield();
+}
+
 static void work_once(struct workers *workers, uint32_t index)
 {
     // Sleeping threads take long to wake: the clock starts when all are here.
     atomic_fetch_add(&workers->ready, 1);
-    while (atomic_load_explicit(&workers->ready, memory_order_acquire) < workers->count)
-        continue;
+    wait_for(&workers->ready, workers->count);
     workers->work(workers->argument, index);
     atomic_fetch_add(&workers->done, 1);
 }
@@ -98,11 +107,9 @@ double workers_run(struct workers *workers, void (*work)(void *argument, uint32_
     workers->generation++;
     pthread_cond_broadcast(&workers->wake);
     pthread_mutex_unlock(&workers->lock);
-    while (atomic_load(&workers->ready) < workers->count - 1)
-        continue;
+    wait_for(&workers->ready, workers->count - 1);
     double start = now();
     work_once(workers, 0);
-    while (atomic_load(&workers->done) < workers->count)
-        continue;
+    wait_for(&workers->done, workers->count);
     return now() - start;
 }
