@@ -55,7 +55,7 @@ typedef struct skim_cpu_bounds_job {
 // rounding of a and b where the score is an upper bound.
 #define SKIM_CPU_I8_PAD 32
 typedef struct skim_cpu_i8_head {
-    float start_a, start_b;
+    int32_t start_a, start_b;
     float step;
     float offset; // what the centre adds to every page's score
 } skim_cpu_i8_head;

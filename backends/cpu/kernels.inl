@@ -445,47 +445,49 @@ static void weights(const skim_cpu_weights_job *job)
     const float margin = I16_MARGIN * (float)job->dim;
     *job->head = (skim_cpu_i8_head){.step = step, .offset = sum_of(offset)};
     if (minmax_kind) {
-        job->head->start_a = 127.0f * (sum_of(lost_a) + margin);
-        job->head->start_b = 127.0f * (sum_of(lost_b) + margin);
+        job->head->start_a = (int32_t)(127.0f * (sum_of(lost_a) + margin)) + 1;
+        job->head->start_b = (int32_t)(127.0f * (sum_of(lost_b) + margin)) + 1;
     }
 }
 
-// high[h] and low[h] = lanes whose totals are the two halves of a page times a and b of head h.
-INLINE void dot_i8_page(uint32_t dim, uint32_t padded, int heads, const char *page,
-                        const int16_t *weights_of, vec_int *high, vec_int *low)
+// sums[r * heads + h] = lanes whose total is rows[r] . weights of head h, which are stride apart,
+// and start[h].
+INLINE void dot_i8_tile(int rows, int heads, const char *const *row, const int16_t *weights_of,
+                        uint32_t stride, uint32_t padded, int32_t (*start)[W], vec_int *sums)
 {
-    vec_int sum_high[SKIM_CPU_TILE_HEADS], sum_low[SKIM_CPU_TILE_HEADS];
+    vec_int sum[TILE_ACCUMULATORS];
     UNROLL
-    for (int h = 0; h < heads; h++)
-        sum_high[h] = sum_low[h] = vi_set(0);
-    // Unrolled, GCC 12 would reorder the sums and keep them in memory.
-    KEEP_LOOP
+    for (int i = 0; i < rows * heads; i++)
+        sum[i] = vi_load(start[i % heads]);
     for (uint32_t d = 0; d < padded; d += 2 * W) {
-        vec_int u0 = vi_pairs_of_i8(page + d);
-        vec_int u1 = vi_pairs_of_i8(page + dim + d);
+        vec_int x[TILE_ROWS_MAX];
+        UNROLL
+        for (int r = 0; r < rows; r++)
+            x[r] = vi_pairs_of_i8(row[r] + d);
         UNROLL
         for (int h = 0; h < heads; h++) {
-            const int16_t *a = weights_of + (size_t)h * 2 * padded + d;
-            sum_high[h] = vi_add_products(u0, vi_pairs(a), sum_high[h]);
-            sum_low[h] = vi_add_products(u1, vi_pairs(a + padded), sum_low[h]);
+            vec_int w = vi_pairs(weights_of + (size_t)h * stride + d);
+            UNROLL
+            for (int r = 0; r < rows; r++)
+                sum[r * heads + h] = vi_add_products(x[r], w, sum[r * heads + h]);
         }
     }
     UNROLL
-    for (int h = 0; h < heads; h++) {
-        high[h] = sum_high[h];
-        low[h] = sum_low[h];
-    }
+    for (int i = 0; i < rows * heads; i++)
+        sums[i] = sum[i];
 }
 
 INLINE void estimate_i8_tile(skim_type type, uint32_t dim, int heads,
                              const skim_cpu_estimate_job *job, uint32_t head)
 {
     (void)type;
+    const int rows = rows_of_tile(heads);
     const uint32_t tile = (uint32_t)(W / heads);
     const uint32_t padded = (dim + SKIM_CPU_I8_PAD - 1) / SKIM_CPU_I8_PAD * SKIM_CPU_I8_PAD;
     const skim_cpu_i8_head *of = job->i8_heads + head;
     const int16_t *weights_of = job->i8_weights + (size_t)head * 2 * padded;
-    float steps[W], offsets[W], start_high[W], start_low[W];
+    float steps[W], offsets[W];
+    int32_t start_high[SKIM_CPU_TILE_HEADS][W] = {{0}}, start_low[SKIM_CPU_TILE_HEADS][W] = {{0}};
     // The heads' largest step is in the scales, so that no sum overflows that would not in the end.
     float step = 0;
     for (int h = 0; h < heads; h++)
@@ -493,35 +495,34 @@ INLINE void estimate_i8_tile(skim_type type, uint32_t dim, int heads,
     for (int i = 0; i < W; i++) {
         steps[i] = of[i % heads].step / step;
         offsets[i] = of[i % heads].offset;
-        start_high[i] = of[i % heads].start_a;
-        start_low[i] = of[i % heads].start_b;
+        start_high[i % heads][0] = of[i % heads].start_a;
+        start_low[i % heads][0] = of[i % heads].start_b;
     }
 
     for (uint32_t p = 0; p < job->pages; p += tile) {
         vec sums[W];
-        float scales_high[W], scales_low[W];
         UNROLL
-        for (uint32_t s = 0; s < tile; s++) {
-            const char *page;
-            const float *scales;
-            vec_int high[SKIM_CPU_TILE_HEADS], low[SKIM_CPU_TILE_HEADS];
-            estimate_rows(job, 2 * dim, p + s, 1, head == 0, &page, &scales);
-            const float first = scales[0] * step;
-            const float second = scales[1] * (step * job->spread);
-            dot_i8_page(dim, padded, heads, page, weights_of, high, low);
+        for (uint32_t s = 0; s < tile; s += (uint32_t)rows) {
+            const char *row[TILE_ROWS_MAX];
+            const float *scales[TILE_ROWS_MAX];
+            vec_int high[TILE_ACCUMULATORS], low[TILE_ACCUMULATORS];
+            estimate_rows(job, 2 * dim, p + s, rows, head == 0, row, scales);
+            dot_i8_tile(rows, heads, row, weights_of, 2 * padded, padded, start_high, high);
             UNROLL
-            for (int h = 0; h < heads; h++) {
-                uint32_t at = s * (uint32_t)heads + (uint32_t)h;
+            for (int r = 0; r < rows; r++)
+                row[r] += dim;
+            dot_i8_tile(rows, heads, row, weights_of + padded, 2 * padded, padded, start_low, low);
+            UNROLL
+            for (int i = 0; i < rows * heads; i++) {
+                const float first = scales[i / heads][0] * step;
+                const float second = scales[i / heads][1] * (step * job->spread);
+                uint32_t at = s * (uint32_t)heads + (uint32_t)i;
                 sums[at] =
-                    v_fma(v_set(first), v_of_int(high[h]), v_mul(v_set(second), v_of_int(low[h])));
-                scales_high[at] = first;
-                scales_low[at] = second;
+                    v_fma(v_set(first), v_of_int(high[i]), v_mul(v_set(second), v_of_int(low[i])));
             }
         }
-        vec sum = v_sum_lanes(sums);
-        sum = v_fma(v_load(scales_high), v_load(start_high), sum);
-        sum = v_fma(v_load(scales_low), v_load(start_low), sum);
-        store_scores(job, head, heads, p, v_fma(sum, v_load(steps), v_load(offsets)));
+        vec scores = v_fma(v_sum_lanes(sums), v_load(steps), v_load(offsets));
+        store_scores(job, head, heads, p, scores);
     }
 }
 

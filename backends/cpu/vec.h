@@ -14,10 +14,8 @@
 
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
-#define KEEP_LOOP _Pragma("nounroll")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
-#define KEEP_LOOP _Pragma("GCC unroll 1")
 #endif
 
 // Polynomials of single precision: 2^x on [-1/2, 1/2] (Cephes) and log2 from the odd series in

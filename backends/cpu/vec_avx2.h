@@ -259,7 +259,14 @@ INLINE vec_int vi_pairs(const int16_t *from)
 // The sum of c and of both products.
 INLINE vec_int vi_add_products(vec_int a, vec_int b, vec_int c)
 {
+#if defined(__clang__)
     return _mm256_add_epi32(c, _mm256_madd_epi16(a, b));
+#else
+    // As instructions: GCC 12 would copy the sums about and read b from memory again.
+    __m256i products;
+    __asm__("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0" : "+x"(c), "=&x"(products) : "x"(a), "x"(b));
+    return c;
+#endif
 }
 
 INLINE vec v_of_int(vec_int x)
