@@ -59,7 +59,7 @@ typedef struct skim_cache_usage {
     size_t size_of;
     uint32_t slots; // in the pool
     uint32_t slots_free;
-    uint32_t slots_shared; // in more than one sequence; each counted once
+    uint32_t slots_shared; // with more than one holder (sequences, snapshots); each counts once
     uint32_t sequences;    // alive
     uint64_t device_bytes; // allocated on the device
 } skim_cache_usage;

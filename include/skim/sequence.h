@@ -33,8 +33,8 @@ SKIM_API skim_status skim_sequence_truncate(skim_sequence *sequence, uint64_t le
 // Reserves slots for `tokens` tokens in all, those it has included, so that steps up to that length
 // take none; gives back slots reserved before beyond that (0: all of them). Counts a page to be
 // copied: if the last page is shared and not full, it is copied now. The reservation stays through
-// truncate, less slots that were shared, until the next reserve. A later fork shares the last page
-// again. Does not block.
+// truncate, less slots that were shared, until the next reserve. A later fork
+// or piecewise snapshot shares the last page again. Does not block.
 // Errors: SKIM_INVALID (more than max_sequence_tokens), SKIM_NO_SLOTS, SKIM_STATE (the sequence is
 // in an open step or broken), SKIM_NO_MEMORY, SKIM_FAILED, SKIM_DEVICE_LOST.
 SKIM_API skim_status skim_sequence_reserve(skim_sequence *sequence, uint64_t tokens);

@@ -76,7 +76,7 @@ SKIM_API skim_status skim_snapshot_save(skim_sequence *sequence,
 SKIM_API skim_status skim_snapshot_load(skim_sequence *sequence,
                                         const skim_snapshot_load_args *args);
 
-// Reads the start of a snapshot (a few hundred bytes) and fills info (size_of set): enough to
+// Reads the start of a snapshot (104 + 32 * layers bytes) and fills info (size_of set): enough to
 // choose a cache and to make room for the blob. Needs no device; any thread. Errors: SKIM_INVALID
 // (no snapshot, or damaged), SKIM_UNSUPPORTED (a later version), SKIM_FAILED (read said so).
 SKIM_API skim_status skim_snapshot_inspect(skim_read read, void *user, skim_snapshot_info *info);
@@ -87,7 +87,9 @@ SKIM_API skim_status skim_snapshot_inspect(skim_read read, void *user, skim_snap
 typedef struct skim_snapshot skim_snapshot;
 
 // Starts a save. args is copied, the blob is not and must live until end, as must what progress
-// points to. Writes nothing yet and does not block. End with skim_snapshot_end, before the cache is
+// points to. Until end the snapshot holds its slots as a fork would: they count as shared, stay taken
+// if the sequence goes, and adding tokens to a last page that is not full takes a slot for a copy,
+// in spite of a reservation. Writes nothing yet and does not block. End with skim_snapshot_end, before the cache is
 // destroyed. Errors: SKIM_INVALID, SKIM_STATE (the sequence is broken), SKIM_NO_MEMORY,
 // SKIM_DEVICE_LOST.
 SKIM_API skim_status skim_snapshot_begin(skim_sequence *sequence,
