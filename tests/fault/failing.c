@@ -112,7 +112,7 @@ void fault_describe(const fault_plan *plan, char *text, size_t size)
                                         "call of ",
                                         "submission",
                                         "thread",
-                                        "call of any entry"};
+                                        "device loss at call"};
     const char *entry = plan->kind == FAULT_ENTRY ? fault_entry_name(plan->entry) : "";
     const char *status = plan->kind == FAULT_ENTRY ? skim_status_name(plan->status) : "";
     if (plan->kind == FAULT_NONE)

@@ -37,12 +37,8 @@ static inline skim_layer fixture_layer(void)
                         .type = SKIM_F32};
 }
 
-static inline void fixture_open(fixture *f, const skim_backend *backend)
+static inline void fixture_fill_options(fixture *f)
 {
-    const skim_registration registration = {"null", backend};
-    assert_int_equal(skim_runtime_create_with(NULL, &registration, 1, &f->runtime), SKIM_OK);
-    assert_int_equal(skim_device_open(f->runtime, "null", NULL, &f->device), SKIM_OK);
-    assert_int_equal(skim_queue_create(f->device, &f->queue), SKIM_OK);
     for (int i = 0; i < LAYERS; i++)
         f->layers[i] = fixture_layer();
     f->options = (skim_cache_options){.size_of = sizeof f->options,
@@ -52,6 +48,15 @@ static inline void fixture_open(fixture *f, const skim_backend *backend)
                                       .capacity = CAPACITY,
                                       .max_sequences = SEQUENCES,
                                       .max_step_tokens = STEP_TOKENS};
+}
+
+static inline void fixture_open(fixture *f, const skim_backend *backend)
+{
+    const skim_registration registration = {"null", backend};
+    assert_int_equal(skim_runtime_create_with(NULL, &registration, 1, &f->runtime), SKIM_OK);
+    assert_int_equal(skim_device_open(f->runtime, "null", NULL, &f->device), SKIM_OK);
+    assert_int_equal(skim_queue_create(f->device, &f->queue), SKIM_OK);
+    fixture_fill_options(f);
 }
 
 static inline void fixture_close(fixture *f)

@@ -397,16 +397,8 @@ static void cpu_open(cpu_world *w, uint32_t keep_freed)
     assert_int_equal(skim_runtime_create(&options, &f->runtime), SKIM_OK);
     assert_int_equal(skim_device_open(f->runtime, "cpu", NULL, &f->device), SKIM_OK);
     assert_int_equal(skim_queue_create(f->device, &f->queue), SKIM_OK);
-    for (int i = 0; i < LAYERS; i++)
-        f->layers[i] = fixture_layer();
-    f->options = (skim_cache_options){.size_of = sizeof f->options,
-                                      .layers = f->layers,
-                                      .layer_count = LAYERS,
-                                      .page_size = PAGE,
-                                      .capacity = CAPACITY,
-                                      .max_sequences = SEQUENCES,
-                                      .max_step_tokens = STEP_TOKENS,
-                                      .keep_freed = keep_freed};
+    fixture_fill_options(f);
+    f->options.keep_freed = keep_freed;
     assert_int_equal(skim_cache_create(f->queue, &f->options, &f->cache), SKIM_OK);
 }
 
