@@ -175,9 +175,9 @@ static int wrong_number(const option_spec *spec, const char *text)
                        : spec->kind == COUNTS ? "at most 16 whole numbers with commas between them,"
                                               : "a whole number";
     if (spec->most >= U32)
-        return report_usage("--%s takes %s of at least %g, not '%s'", spec->name, what, spec->least,
+        return report_usage("--%s takes %s of at least %.10g, not '%s'", spec->name, what, spec->least,
                             text);
-    return report_usage("--%s takes %s from %g to %g, not '%s'", spec->name, what, spec->least,
+    return report_usage("--%s takes %s from %.10g to %.10g, not '%s'", spec->name, what, spec->least,
                         spec->most, text);
 }
 
