@@ -1,4 +1,5 @@
 #include "skim/base.h"
+#include "skim/device.h"
 
 #define SKIM_TEXT(x) #x
 #define SKIM_VERSION_TEXT(a, b, c) SKIM_TEXT(a) "." SKIM_TEXT(b) "." SKIM_TEXT(c)
@@ -41,4 +42,19 @@ const char *skim_type_name(skim_type type)
                                         [SKIM_BF16] = "bf16",
                                         [SKIM_U32] = "u32"};
     return (unsigned)type < sizeof names / sizeof *names ? names[type] : "none";
+}
+
+const char *skim_feature_name(uint64_t feature)
+{
+    static const struct {
+        uint64_t bit;
+        const char *name;
+    } names[] = {
+        {SKIM_FEATURE_AVX2, "avx2"},
+        {SKIM_FEATURE_AVX512, "avx512"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (feature == names[i].bit)
+            return names[i].name;
+    return NULL;
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How much faster estimate is from i8 bounds than from native ones.
 
-bounds_speed.py SKIM [ROUNDS [bench options ...]]: runs skim bench with either storage in turn, ROUNDS times (6), and
-prints the medians over the rounds and the median of the rounds' ratios. Needs only Python.
+bounds_speed.py SKIM OUT [ROUNDS [bench options ...]]: runs skim bench with either storage in turn, ROUNDS times (6), writes
+what it said to OUT (JSON), and prints the medians over the rounds and the median of the rounds' ratios. Needs only Python.
 """
 import json
 import subprocess
@@ -20,11 +20,13 @@ def bench(skim, storage, options):
 
 
 def main():
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 6
-    options = sys.argv[3:] or OPTIONS
+    rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 6
+    options = sys.argv[4:] or OPTIONS
     pairs = [(bench(sys.argv[1], "native", options), bench(sys.argv[1], "i8", options)) for _ in range(rounds)]
+    with open(sys.argv[2], "w") as file:
+        json.dump([one for pair in pairs for run in pair for one in run.values()], file, indent=1)
     print("| context | native ms | i8 ms | times as fast | read GB/s | load |\n|---|---|---|---|---|---|")
     for context in pairs[0][0]:
         native = [pair[0][context]["estimate_ms"] for pair in pairs]

@@ -5,12 +5,14 @@
 #include <math.h>
 #include <string.h>
 
-// Pages in an item: long enough to hide the preparation of the weights, short enough to share out.
-enum { PAGES_PER_ITEM = 256 };
+// Every item prepares the weights and begins to fetch where nothing is under way, so items are as
+// long as sharing out evenly allows: about so many for each thread, and of so many pages.
+enum { ITEMS_PER_THREAD = 8, ITEM_PAGES_MIN = 128, ITEM_PAGES_MAX = 4096 };
 
 typedef struct estimate_call {
     const skim_cpu_context *context;
     const skim_estimate_args *args;
+    uint32_t item_pages;
     const uint64_t *starts;
 } estimate_call;
 
@@ -146,7 +148,7 @@ static void estimate_item(void *argument, uint64_t item, uint32_t worker)
     const skim_row *row = skim_cpu_rows(&args->rows) + r;
     uint32_t index = (uint32_t)(item - call->starts[r]);
     uint32_t kv_head = index % shape->kv_heads;
-    uint32_t page = index / shape->kv_heads * PAGES_PER_ITEM;
+    uint32_t page = index / shape->kv_heads * call->item_pages;
     uint32_t group = shape->q_heads / shape->kv_heads;
 
     float *scores = (float *)(void *)((char *)args->scores->host + args->scores_offset);
@@ -155,7 +157,7 @@ static void estimate_item(void *argument, uint64_t item, uint32_t worker)
         .type = shape->type,
         .dim = shape->key_dim,
         .heads = group,
-        .pages = skim_cpu_minimum(PAGES_PER_ITEM, row->page_count - page),
+        .pages = skim_cpu_minimum(call->item_pages, row->page_count - page),
         .spread = spread_of(args),
         .table = skim_cpu_table(&args->table, row) + page,
         .scores = scores + first_score * args->score_stride + page,
@@ -165,19 +167,35 @@ static void estimate_item(void *argument, uint64_t item, uint32_t worker)
     estimate_pages(call, row, kv_head, &arena, &job);
 }
 
+static uint64_t row_pages(const skim_row *row)
+{
+    return row->query_count == 0 || (row->flags & SKIM_ROW_DENSE) ? 0 : row->page_count;
+}
+
 static uint64_t row_items(const void *argument, const skim_row *row)
 {
-    const skim_estimate_args *args = argument;
-    if (row->query_count == 0 || (row->flags & SKIM_ROW_DENSE))
-        return 0;
-    uint64_t chunks = ((uint64_t)row->page_count + PAGES_PER_ITEM - 1) / PAGES_PER_ITEM;
-    return chunks * args->shape->kv_heads;
+    const estimate_call *call = argument;
+    uint64_t chunks = (row_pages(row) + call->item_pages - 1) / call->item_pages;
+    return chunks * call->args->shape->kv_heads;
+}
+
+static uint32_t choose_item_pages(const estimate_call *call)
+{
+    const skim_estimate_args *args = call->args;
+    uint64_t pages = 0;
+    for (uint32_t r = 0; r < args->row_count; r++)
+        pages += row_pages(skim_cpu_rows(&args->rows) + r);
+    uint64_t items = (uint64_t)call->context->team->threads * ITEMS_PER_THREAD;
+    uint64_t even = skim_round_up(pages * args->shape->kv_heads / items, SKIM_CPU_PAD);
+    even = even < ITEM_PAGES_MIN ? ITEM_PAGES_MIN : even;
+    return even > ITEM_PAGES_MAX ? ITEM_PAGES_MAX : (uint32_t)even;
 }
 
 void skim_cpu_estimate(const skim_cpu_context *context, const skim_estimate_args *args)
 {
     estimate_call call = {.context = context, .args = args};
+    call.item_pages = choose_item_pages(&call);
     uint64_t items =
-        skim_cpu_divide_rows(context, &args->rows, args->row_count, row_items, args, &call.starts);
+        skim_cpu_divide_rows(context, &args->rows, args->row_count, row_items, &call, &call.starts);
     skim_cpu_team_run(context->team, items, estimate_item, &call);
 }

@@ -332,14 +332,16 @@ INLINE void prefetch(const char *from, size_t bytes)
 // ---- estimate
 
 // How far ahead pages are fetched: enough to cover the latency of memory.
-enum { ESTIMATE_AHEAD_BYTES = 4096, ESTIMATE_AHEAD_MAX = 64 };
+enum { ESTIMATE_AHEAD_BYTES = 4096, ESTIMATE_I8_AHEAD_BYTES = 8192, ESTIMATE_AHEAD_MAX = 64 };
 
-// Pages p .. p + rows - 1, the last one repeated past the end, and those ahead fetched.
+// Pages p .. p + rows - 1, the last one repeated past the end, and those ahead fetched. scales: of
+// int8 bounds, else NULL.
 INLINE void estimate_rows(const skim_cpu_estimate_job *job, size_t page_bytes, uint32_t p, int rows,
                           bool fetch, const char **row, const float **scales)
 {
-    const uint32_t ahead = page_bytes * ESTIMATE_AHEAD_MAX > ESTIMATE_AHEAD_BYTES
-                               ? (uint32_t)(ESTIMATE_AHEAD_BYTES / page_bytes)
+    const size_t ahead_bytes = scales ? ESTIMATE_I8_AHEAD_BYTES : ESTIMATE_AHEAD_BYTES;
+    const uint32_t ahead = page_bytes * ESTIMATE_AHEAD_MAX > ahead_bytes
+                               ? (uint32_t)(ahead_bytes / page_bytes)
                                : ESTIMATE_AHEAD_MAX;
     const uint32_t last = job->pages - 1;
     UNROLL
@@ -347,10 +349,13 @@ INLINE void estimate_rows(const skim_cpu_estimate_job *job, size_t page_bytes, u
         uint32_t page = p + (uint32_t)r;
         size_t slot = page < last ? job->table[page] : job->table[last];
         row[r] = (const char *)job->bounds + slot * page_bytes;
-        scales[r] = job->scales + 2 * slot;
+        if (scales)
+            scales[r] = job->scales + 2 * slot;
         if (fetch && page + ahead <= last) {
             slot = job->table[page + ahead];
             prefetch((const char *)job->bounds + slot * page_bytes, page_bytes);
+            if (scales)
+                prefetch((const char *)(job->scales + 2 * slot), 2 * sizeof *job->scales);
         }
     }
 }
@@ -388,8 +393,7 @@ INLINE void estimate_tile(skim_type type, uint32_t dim, int heads, const skim_cp
         UNROLL
         for (uint32_t s = 0; s < tile; s += (uint32_t)rows) {
             const char *row[TILE_ROWS_MAX];
-            const float *scales[TILE_ROWS_MAX];
-            estimate_rows(job, page_bytes, p + s, rows, head == 0, row, scales);
+            estimate_rows(job, page_bytes, p + s, rows, head == 0, row, NULL);
             dot_tile(type, rows, heads, row, weights, 2 * dim, sums + s * (uint32_t)heads);
         }
         store_scores(job, head, heads, p, v_sum_lanes(sums));

@@ -279,7 +279,14 @@ INLINE vec_int vi_pairs(const int16_t *from)
 // The sum of c and of both products.
 INLINE vec_int vi_add_products(vec_int a, vec_int b, vec_int c)
 {
+#if defined(__clang__)
     return _mm512_add_epi32(c, _mm512_madd_epi16(a, b));
+#else
+    // As instructions: GCC 12 would copy the sums about and read b from memory again.
+    __m512i products;
+    __asm__("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0" : "+v"(c), "=&v"(products) : "v"(a), "v"(b));
+    return c;
+#endif
 }
 
 INLINE vec v_of_int(vec_int x)

@@ -14,6 +14,10 @@ extern "C" {
 #define SKIM_FEATURE_AVX2 ((uint64_t)1 << 0)   // CPU kernels for AVX2, FMA and F16C
 #define SKIM_FEATURE_AVX512 ((uint64_t)1 << 1) // CPU kernels for AVX-512 F, BW, DQ and VL
 
+// Returns the name of one SKIM_FEATURE_* bit, such as "avx2"; NULL for any other number. Static;
+// never freed.
+SKIM_API const char *skim_feature_name(uint64_t feature);
+
 // What an opened device can do. Filled once at open. 0 means absent.
 typedef struct skim_limits {
     size_t size_of;

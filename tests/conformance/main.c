@@ -9,7 +9,7 @@
 static int usage(void)
 {
     fputs("usage: conformance [--device SEL] [--quick] [--filter TEXT] [--seed N] [--threads N]\n"
-          "                   [--disable avx512,avx2] [--stop] [--verbose] [--list]\n",
+          "                   [--disable FEATURE,...] [--stop] [--verbose] [--list]\n",
           stderr);
     return 2;
 }
@@ -18,13 +18,17 @@ static bool parse_disable(const char *text, uint64_t *disable)
 {
     while (*text) {
         size_t length = strcspn(text, ",");
-        if (length == 6 && strncmp(text, "avx512", 6) == 0) {
-            *disable |= SKIM_FEATURE_AVX512;
-        } else if (length == 4 && strncmp(text, "avx2", 4) == 0) {
-            *disable |= SKIM_FEATURE_AVX2;
-        } else {
+        uint64_t found = 0;
+        for (uint32_t bit = 0; bit < 64; bit++) {
+            const char *name = skim_feature_name((uint64_t)1 << bit);
+            if (name && strlen(name) == length && strncmp(text, name, length) == 0) {
+                found = (uint64_t)1 << bit;
+            }
+        }
+        if (!found) {
             return false;
         }
+        *disable |= found;
         text += length + (text[length] == ',');
     }
     return true;

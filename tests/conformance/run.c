@@ -50,12 +50,18 @@ static void add_command(context *ctx, const char *name)
     if (options->threads) {
         snprintf(threads, sizeof threads, " --threads %u", options->threads);
     }
-    const char *disable = options->disable & SKIM_FEATURE_AVX2     ? " --disable avx512,avx2"
-                          : options->disable & SKIM_FEATURE_AVX512 ? " --disable avx512"
-                                                                   : "";
-    snprintf(text, size, "\n  again: %s --filter '%s' --seed %llu --device %s%s%s",
-             *disable ? "conformance" : "skim conform", name, (unsigned long long)seed_of(options),
-             options->device ? options->device : "auto", threads, disable);
+    char disable[128] = "";
+    for (uint32_t bit = 0; bit < 64; bit++) {
+        const char *feature = skim_feature_name(options->disable & (uint64_t)1 << bit);
+        size_t length = strlen(disable);
+        if (feature) {
+            snprintf(disable + length, sizeof disable - length, "%s%s",
+                     length ? "," : " --disable ", feature);
+        }
+    }
+    snprintf(text, size, "\n  again: skim conform --filter '%s' --seed %llu --device %s%s%s", name,
+             (unsigned long long)seed_of(options), options->device ? options->device : "auto",
+             threads, disable);
 }
 
 static void run_case(context *ctx, const test_case *it, conformance_result *result)

@@ -558,6 +558,7 @@ class Usage(Case):
                  ["--combine", "sum"], ["--bounds", "cube"], ["--bounds-type", "f8"], ["--sink-pages", "-1"],
                  ["--recent-pages", "x"], ["--dense-layers", "two"], ["--dense-below", "-5"],
                  ["--threads", "x"], ["--threads", "100000"], ["--threads", "1025"], ["--log", "loud"], ["--what"], ["-x"],
+                 ["--disable", "avx1024"], ["--disable", "avx2,"], ["--disable", ""],
                  ["--json=yes"], ["--budget", "16", "--budget-fraction", "0.5"], ["second"],
                  ["--context", "5"]]
         for options in wrong:
@@ -614,7 +615,7 @@ class Usage(Case):
             result = run(*arguments)
             self.assertRegex(result.stdout, r"^skim \d+\.\d+\.\d+\n$")
         options = run("bench", "--help").stdout
-        for option in """device json threads log help version budget budget-fraction page-size
+        for option in """device json threads disable log help version budget budget-fraction page-size
                 dense-below select combine bounds bounds-type spread sink-pages recent-pages q-heads kv-heads
                 head-dim context type batch layers""".split():
             self.assertIn(f"--{option}", options)
@@ -645,6 +646,12 @@ class Devices(Case):
         result = json.loads(run("devices", "--json", "--threads", "1").stdout)
         (cpu,) = [b for b in result["backends"] if b["name"] == "cpu"][0]["devices"]
         self.assertEqual(cpu["limits"]["threads"], 1)
+
+    def test_fast_paths_can_be_disabled(self):
+        result = json.loads(run("devices", "--json", "--disable", "avx2,avx512").stdout)
+        (cpu,) = [b for b in result["backends"] if b["name"] == "cpu"][0]["devices"]
+        self.assertEqual(cpu["limits"]["features"], [])
+        self.assertTrue(cpu["driver"].startswith("scalar"), cpu["driver"])
 
 
 class Bench(Case):

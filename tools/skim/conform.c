@@ -53,6 +53,7 @@ int conform_run(const struct settings *settings)
     struct shown shown = {.run = {settings->json, json_array()}};
     conformance_options options = {.device = settings->device,
                                    .threads = settings->threads,
+                                   .disable = settings->disable,
                                    .quick = settings->quick,
                                    .filter = settings->filter,
                                    .seed = settings->seed,

@@ -29,11 +29,6 @@ static const struct {
 #undef NUMBER
 };
 
-static const struct {
-    const char *name;
-    uint64_t bit;
-} features[] = {{"avx2", SKIM_FEATURE_AVX2}, {"avx512", SKIM_FEATURE_AVX512}};
-
 static uint64_t number(const skim_limits *limits, size_t i)
 {
     uint32_t small;
@@ -66,9 +61,11 @@ static json_t *limits_json(const skim_limits *limits)
 {
     json_t *result = json_object();
     json_t *list = json_array();
-    for (size_t i = 0; i < sizeof features / sizeof *features; i++)
-        if (limits->features & features[i].bit)
-            json_array_append_new(list, json_string(features[i].name));
+    for (uint32_t bit = 0; bit < 64; bit++) {
+        const char *name = skim_feature_name(limits->features & (uint64_t)1 << bit);
+        if (name)
+            json_array_append_new(list, json_string(name));
+    }
     json_object_set_new(result, "features", list);
     json_object_set_new(result, "kv_types", type_list(limits->kv_types));
     json_object_set_new(result, "io_types", type_list(limits->io_types));
@@ -103,7 +100,9 @@ static json_t *describe(const struct session *session, const struct settings *se
     if (skim_runtime_device_info(session->runtime, index, &info) != SKIM_OK)
         return NULL;
     skim_device *device = NULL;
-    skim_device_options options = {.size_of = sizeof options, .threads = settings->threads};
+    skim_device_options options = {.size_of = sizeof options,
+                                   .threads = settings->threads,
+                                   .disable = settings->disable};
     skim_status status = skim_device_open(session->runtime, info.selector, &options, &device);
     if (status != SKIM_OK) {
         char text[512] = "";

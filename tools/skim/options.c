@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum option_kind { FLAG, TEXT, COUNT, COUNTS, SEED, REAL, CHOICE } option_kind;
+typedef enum option_kind { FLAG, TEXT, COUNT, COUNTS, SEED, REAL, CHOICE, FEATURES } option_kind;
 
 struct choice {
     const char *name;
@@ -56,6 +56,8 @@ static const option_spec specs[] = {
     {OPTIONS_COMMON, "json", FLAG, AT(json), 0, 0, NULL, NULL, "print JSON"},
     {OPTIONS_COMMON, "threads", COUNT, AT(threads), 0, THREADS_MAX, NULL, "N",
      "threads of the CPU (default 0: one per processor)"},
+    {OPTIONS_COMMON, "disable", FEATURES, AT(disable), 0, 0, NULL, "NAME[,NAME...]",
+     "fast paths not to use, as 'skim devices' names them: avx2, avx512"},
     {OPTIONS_COMMON, "log", CHOICE, AT(log), 0, 0, logs, "LEVEL",
      "what the library says on stderr: none, error, warning, info, debug (default warning)"},
     {OPTIONS_COMMON, "help", FLAG, AT(help), 0, 0, NULL, NULL, "print this help"},
@@ -175,10 +177,10 @@ static int wrong_number(const option_spec *spec, const char *text)
                        : spec->kind == COUNTS ? "at most 16 whole numbers with commas between them,"
                                               : "a whole number";
     if (spec->most >= U32)
-        return report_usage("--%s takes %s of at least %.10g, not '%s'", spec->name, what, spec->least,
-                            text);
-    return report_usage("--%s takes %s from %.10g to %.10g, not '%s'", spec->name, what, spec->least,
-                        spec->most, text);
+        return report_usage("--%s takes %s of at least %.10g, not '%s'", spec->name, what,
+                            spec->least, text);
+    return report_usage("--%s takes %s from %.10g to %.10g, not '%s'", spec->name, what,
+                        spec->least, spec->most, text);
 }
 
 static int read_counts(const option_spec *spec, const char *text, count_list *list)
@@ -222,6 +224,31 @@ static int read_real(const option_spec *spec, const char *text, double *value)
     return EXIT_DONE;
 }
 
+// The bit of a feature's name, 0 if there is none.
+static uint64_t feature_bit(const char *text, size_t length)
+{
+    for (uint32_t i = 0; i < 64; i++) {
+        const char *name = skim_feature_name((uint64_t)1 << i);
+        if (name && strlen(name) == length && strncmp(name, text, length) == 0)
+            return (uint64_t)1 << i;
+    }
+    return 0;
+}
+
+static int read_features(const option_spec *spec, const char *text, uint64_t *features)
+{
+    for (const char *rest = text; rest;) {
+        size_t length = strcspn(rest, ",");
+        uint64_t bit = feature_bit(rest, length);
+        if (!bit)
+            return report_usage("--%s: '%.*s' is no fast path; 'skim devices' names them",
+                                spec->name, (int)length, rest);
+        *features |= bit;
+        rest = rest[length] ? rest + length + 1 : NULL;
+    }
+    return EXIT_DONE;
+}
+
 static int read_option(const option_spec *spec, char *text, struct settings *settings)
 {
     void *field = (char *)settings + spec->offset;
@@ -251,6 +278,8 @@ static int read_option(const option_spec *spec, char *text, struct settings *set
         return read_real(spec, text, field);
     case CHOICE:
         return read_choice(spec, text, field);
+    case FEATURES:
+        return read_features(spec, text, field);
     }
     return EXIT_FAILED;
 }

@@ -31,6 +31,7 @@ struct settings {
     // common
     bool json, help, version;
     uint32_t threads, log;
+    uint64_t disable; // SKIM_FEATURE_* bits
     // policy
     uint32_t budget, page_size, dense_below;
     double budget_fraction, spread;
