@@ -271,6 +271,7 @@ static void a_cache_in_use_keeps_its_centre(void **state)
     skim_sequence *grown = rig_grown(&to, 200, 1), *loaded = rig_sequence(&to);
     rig_probe_take(&to, grown, 3, &wanted);
     assert_int_equal(rig_load(loaded, &file), SKIM_OK);
+    assert_int_equal(skim_queue_finish(other.queue), SKIM_OK);
     assert_same_centres(&to, &other);
     rig_probe_take(&to, loaded, 3, &got);
     rig_assert_same_probe(&wanted, &got);
