@@ -1,69 +1,14 @@
 // libFuzzer target: the command's reader of traces (tools/skim/trace.c, and safetensors.c under
 // it). Whatever the file holds is refused with a sentence, or leaves tensors that lie inside it.
-//
-// What maps the file is built here, with an mmap and munmap that let the sanitizer know where it
-// ends; what it reports is formatted and thrown away.
-#include <fcntl.h>
-#include <stdarg.h>
+#include "tools/skim/trace.h"
+#include "tools/skim/report.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-static void *fuzz_mmap(void *address, size_t size, int protection, int flags, int file,
-                       off_t offset)
-{
-    (void)address, (void)protection, (void)flags;
-    void *memory = malloc(size);
-    if (!memory || pread(file, memory, size, offset) != (ssize_t)size)
-        abort();
-    return memory;
-}
-
-static int fuzz_munmap(void *memory, size_t size)
-{
-    (void)size;
-    free(memory);
-    return 0;
-}
-
-#define mmap fuzz_mmap
-#define munmap fuzz_munmap
-#include "tools/skim/safetensors.c"
-#include "tools/skim/trace.h"
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void format_only(const char *format, va_list arguments)
-{
-    char text[1024];
-    if (vsnprintf(text, sizeof text, format, arguments) <= 0)
-        abort(); // no failure is without a sentence
-}
-
-int report_failure(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    format_only(format, arguments);
-    va_end(arguments);
-    return EXIT_FAILED;
-}
-
-void report_warning(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    format_only(format, arguments);
-    va_end(arguments);
-}
-
-report_text report_bytes(double bytes)
-{
-    report_text made;
-    snprintf(made.text, sizeof made.text, "%.0f", bytes);
-    return made;
-}
 
 static uint32_t read_all(const struct trace_tensor *tensor)
 {

@@ -5,17 +5,8 @@
 
 #include <cblas.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { PANEL_ELEMENTS = 1 << 21, ALONE_BELOW = 1 << 16 };
-
-void model_convert(skim_type type, const void *source, size_t count, float *target)
-{
-    if (type == SKIM_F32)
-        memcpy(target, source, count * sizeof *target);
-    else
-        halves_to_f32(type, source, count, target);
-}
 
 int linear_open(struct linear *linear, uint32_t threads, uint32_t columns)
 {

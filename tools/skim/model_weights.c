@@ -1,4 +1,5 @@
 // The weights of a folder: one file or several, mapped; every tensor found and its shape checked.
+#include "halves.h"
 #include "json_file.h"
 #include "model.h"
 #include "report.h"
@@ -103,14 +104,22 @@ static int find(struct model *model, const char *name, uint32_t rows, uint32_t c
     uint32_t rank = columns ? 2 : 1;
     if (tensor->rank != rank || tensor->shape[0] != rows ||
         (columns && tensor->shape[1] != columns))
-        return report_failure("tensor %s has %u dimensions [%llu, %llu], but config.json asks for "
-                              "[%u%s]",
-                              name, tensor->rank, (unsigned long long)tensor->shape[0],
+        return report_failure("tensor %s has %s [%llu, %llu], but config.json asks for [%u%s]",
+                              name, report_count(tensor->rank, "dimension").text,
+                              (unsigned long long)tensor->shape[0],
                               (unsigned long long)tensor->shape[1], rows,
                               columns ? report_format(", %u", columns).text : "");
     model->weight_bytes += tensor->bytes;
     *found = tensor;
     return EXIT_DONE;
+}
+
+void model_convert(skim_type type, const void *source, size_t count, float *target)
+{
+    if (type == SKIM_F32)
+        memcpy(target, source, count * sizeof *target);
+    else
+        halves_to_f32(type, source, count, target);
 }
 
 static int find_matrix(struct model *model, const char *name, uint32_t rows, uint32_t columns,
@@ -229,9 +238,10 @@ static void warn_of_surplus(const struct model *model)
         for (size_t i = 0; i < model->shards[s].count; i++)
             there += !is_known_surplus(model, model->shards[s].tensors[i].name);
     if (there > used)
-        report_warning("the model's files hold %llu tensors that a %s as in config.json does not "
-                       "have; they are ignored",
-                       (unsigned long long)(there - used), model->config.architecture);
+        report_warning("the model's files hold %s that a %s as in config.json does not have; "
+                       "ignored",
+                       report_count((uint32_t)(there - used), "tensor").text,
+                       model->config.architecture);
 }
 
 int model_open(struct model *model, const char *folder)
