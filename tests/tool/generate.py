@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import resource
 import signal
 import struct
 import subprocess
@@ -279,6 +280,17 @@ class Refused(Case):
         self.make()
         (self.model / "model.safetensors").unlink()
         self.refuses("neither model.safetensors nor")
+        (self.model / "model.safetensors").mkdir()
+        self.refuses("not a regular file")
+        (self.model / "config.json").unlink()
+        os.mkfifo(self.model / "config.json") # without a writer: nothing waits for one
+        self.refuses("no regular file; give the folder")
+        file = self.path / "file"
+        file.write_text("{}")
+        for path in (file, "/dev/null"):
+            self.fails(1, "Not a directory; give the folder", "--model", path, "--token-ids", "1")
+        for path in (self.path / "nowhere", ""):
+            self.fails(1, "no config.json; give the folder", "--model", path, "--token-ids", "1")
 
     def test_configurations(self):
         for words, config in (
@@ -332,10 +344,22 @@ class Refused(Case):
         for words, edit in (
                 ("after the file does", {"data_offsets": [10 ** 12, 10 ** 12 + 128]}),
                 ("offsets lie", {"data_offsets": [0, 128]}), ("no data_offsets", {"data_offsets": [128, 0]}),
+                ("no data_offsets", {"data_offsets": [-128, 0]}), ("no data_offsets", {"data_offsets": [2 ** 62]}),
+                ("no data_offsets", {"data_offsets": [0, 128.0]}), ("after the file does", {"data_offsets": [0, 2 ** 62]}),
                 ("its shape and type need", {"dtype": "F16"}), ("its shape and type need", {"shape": [2 ** 31] * 8}),
                 ("has no shape", {"shape": [1] * 9}), ("has the type F7", {"dtype": "F7"})):
             self.make(header=lambda header, edit=edit: header[name].update(edit))
             self.refuses(words)
+        def move(header, by):
+            begin, end = header[name]["data_offsets"]
+            header[name]["data_offsets"] = [begin + by, end + by]
+        for by in (-4, 4): # overlaps the one before and leaves a hole, and the other way round
+            self.make(header=lambda header, by=by: move(header, by))
+            self.refuses("offsets lie")
+        self.make(header=lambda header: header.update({"more": header[name]})) # two with the same bytes
+        self.refuses("offsets lie")
+        self.make(header=lambda header: header.pop("lm_head.weight")) # bytes that are nobody's
+        self.refuses("offsets lie")
         self.make()
         file = self.model / "model.safetensors"
         whole = file.read_bytes()
@@ -361,7 +385,15 @@ class Refused(Case):
 
     def test_a_context_longer_than_memory_allows(self):
         self.make()
-        self.refuses("", "--prompt", "x", "--tokens", 2 ** 30)
+        self.refuses("are available", "--prompt", "x", "--tokens", 2 ** 30)
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+        small = run("--model", self.model, "--prompt", "x", "--tokens", 1, preexec_fn=limit)
+        if small.returncode == 0: # a sanitizer needs more addresses
+            (self.path / "long").write_bytes(b"a" * 20_000_000)
+            result = run("--model", self.model, "--prompt-file", self.path / "long", preexec_fn=limit)
+            self.assertEqual((result.returncode, result.stdout), (1, b""))
+            self.assertRegex(result.stderr, b"skim: .*(are available|no memory|out of memory)")
         self.refuses("no memory for the logits", "--prompt", "x", "--tokens", 2 ** 29, "--logits", self.logits)
         self.assertFalse(self.logits.exists())
 

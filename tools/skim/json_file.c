@@ -43,7 +43,8 @@ int json_file_read(const char *folder, const char *name, json_t **value)
     int failed = EXIT_DONE;
     json_error_t error;
     if (!file && errno != ENOENT)
-        failed = report_failure("cannot read '%s': %s", path, strerror(errno));
+        failed = report_failure("cannot read '%s': %s; give the folder of a Hugging Face model",
+                                path, errno == EINVAL ? "it is no regular file" : strerror(errno));
     if (file) {
         *value = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
         if (!json_is_object(*value))
