@@ -54,6 +54,8 @@ typedef struct skim_step_member {
     bool clear;        // what lies past its end is to be zeroed
     bool copied;       // its last page was shared, and has a slot of its own now
     uint32_t old_slot; // of that page; still held
+    uint32_t sharers;  // of the first member with that page: how many of the members have it
+    uint32_t longest;  // of those
 } skim_step_member;
 
 struct skim_step {
@@ -113,7 +115,8 @@ static inline uint32_t skim_cache_pages(const skim_cache *cache, uint64_t tokens
     return (uint32_t)((tokens + cache->page_size - 1) / cache->page_size);
 }
 
-// What adding tokens to a sequence does to its last page: true if the page is begun and shared.
+// Whether the last page is begun and shared: who adds tokens to it needs one of its own, unless all
+// others are getting theirs.
 bool skim_sequence_must_copy(const skim_sequence *sequence);
 
 // Before more work is added to a sequence: if all of it is known to be done, all of it is sound.

@@ -42,7 +42,9 @@
     X(pool_cancel_keeps_length, "cancel leaves the step's tokens in its sequences")                \
     X(pool_cancel_keeps_tail, "the append after a cancel clears nothing")                          \
     X(pool_copy_keeps_table, "the slot of a copied page is not written to the table")              \
-    X(pool_copy_drops_old_slot, "begin gives back a copied slot before the step ends")
+    X(pool_copy_drops_old_slot, "begin gives back a copied slot before the step ends")             \
+    X(pool_stays_with_others, "who shares a page writes in it though not all others copy it")      \
+    X(pool_shorter_stays, "of those who share a page any one writes in it, not the longest")
 
 typedef enum skim_mutant_id {
     SKIM_MUTANT_none = 0,

@@ -4,7 +4,7 @@
 
 uint64_t skim_pool_host_size(uint32_t slots)
 {
-    return (uint64_t)slots * 2 * sizeof(uint32_t);
+    return (uint64_t)slots * 3 * sizeof(uint32_t);
 }
 
 skim_status skim_pool_init(const skim_host *host, skim_pool *pool, uint32_t slots)
@@ -13,10 +13,15 @@ skim_status skim_pool_init(const skim_host *host, skim_pool *pool, uint32_t slot
     uint32_t *words = skim_allocate(host, size);
     if (!words)
         return SKIM_NO_MEMORY;
-    *pool = (skim_pool){
-        .slots = slots, .free_count = slots, .free_slots = words, .references = words + slots};
-    for (uint32_t i = 0; i < slots; i++)
+    *pool = (skim_pool){.slots = slots,
+                        .free_count = slots,
+                        .free_slots = words,
+                        .references = words + slots,
+                        .notes = words + 2 * (size_t)slots};
+    for (uint32_t i = 0; i < slots; i++) {
         pool->free_slots[i] = slots - 1 - i;
+        pool->notes[i] = 0;
+    }
     return SKIM_OK;
 }
 

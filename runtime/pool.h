@@ -11,6 +11,7 @@ typedef struct skim_pool {
     uint32_t used;         // slots below this may have been taken; none above ever was
     uint32_t *free_slots;  // a stack; the lowest slots come out first of a fresh pool
     uint32_t *references;
+    uint32_t *notes; // per slot; only step.c knows what they say
 } skim_pool;
 
 // Bytes of host memory that a pool of so many slots keeps.

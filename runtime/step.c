@@ -26,24 +26,15 @@ static skim_status check_entry(skim_cache *cache, const skim_step_entry *entries
     if ((uint64_t)sequence->length + entries[index].tokens > cache->max_sequence_tokens)
         return skim_fail(
             error, SKIM_NO_SLOTS,
-            "entry %u: %u tokens and %u more exceed the %llu that one sequence of this "
-            "cache can hold",
+            "entry %u: a length of %u + %u exceeds the %llu that one sequence of this cache can hold",
             index, sequence->length, entries[index].tokens,
             (unsigned long long)cache->max_sequence_tokens);
     return SKIM_OK;
 }
 
-static uint32_t pages_after(const skim_cache *cache, const skim_step_entry *entry)
+static uint32_t pages_after(const skim_cache *cache, const skim_step_member *member)
 {
-    return skim_cache_pages(cache, (uint64_t)entry->sequence->length + entry->tokens);
-}
-
-// Slots to take besides those that the sequence holds.
-static uint32_t slots_wanted(const skim_cache *cache, const skim_step_entry *entry)
-{
-    uint32_t pages = pages_after(cache, entry);
-    uint32_t held = entry->sequence->page_count;
-    return (pages > held ? pages - held : 0) + skim_sequence_must_copy(entry->sequence);
+    return skim_cache_pages(cache, (uint64_t)member->sequence->length + member->tokens);
 }
 
 static skim_status check_entries(skim_cache *cache, const skim_step_entry *entries, uint32_t count)
@@ -53,34 +44,100 @@ static skim_status check_entries(skim_cache *cache, const skim_step_entry *entri
     if (!entries)
         return skim_fail(error, SKIM_INVALID, "entries must not be NULL");
     if (count == 0 || count > cache->max_sequences)
-        return skim_fail(error, SKIM_INVALID, "a step has 1 to %u entries, not %u",
+        return skim_fail(error, SKIM_INVALID, "entries: 1 to %u in a step (max_sequences), not %u",
                          cache->max_sequences, count);
-    uint64_t tokens = 0, slots = 0;
+    uint64_t tokens = 0;
     for (uint32_t i = 0; i < count; i++) {
         skim_status status = check_entry(cache, entries, i);
         if (status != SKIM_OK)
             return status;
         tokens += entries[i].tokens;
-        slots += slots_wanted(cache, &entries[i]);
     }
     if (tokens > cache->max_step_tokens)
         return skim_fail(error, SKIM_INVALID, "%llu new tokens; max_step_tokens is %u",
                          (unsigned long long)tokens, cache->max_step_tokens);
+    return SKIM_OK;
+}
+
+static void fill_members(skim_cache *cache, const skim_step_entry *entries, uint32_t count)
+{
+    skim_step *step = &cache->step;
+    step->count = count;
+    step->token_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        step->members[i] = (skim_step_member){.sequence = entries[i].sequence,
+                                              .tokens = entries[i].tokens,
+                                              .query_start = step->token_count,
+                                              .old_pages = entries[i].sequence->page_count};
+        step->token_count += entries[i].tokens;
+    }
+}
+
+// Adds a member that shares its last page to those before it that have the same page.
+static void join_sharers(skim_cache *cache, uint32_t index)
+{
+    skim_step_member *members = cache->step.members;
+    const skim_sequence *sequence = members[index].sequence;
+    uint32_t slot = sequence->slots[sequence->length / cache->page_size];
+    members[index].copied = true;
+    members[index].old_slot = slot;
+    uint32_t *first = &cache->pool.notes[slot]; // left over from another step, maybe
+    if (*first >= index || !members[*first].copied || members[*first].old_slot != slot) {
+        *first = index;
+        members[index].longest = index;
+    }
+    skim_step_member *group = &members[*first];
+    group->sharers++;
+    if (sequence->length > members[group->longest].sequence->length)
+        group->longest = index;
+}
+
+// Who shares its last page gets a copy. Only if all who hold the page are in this step, the longest
+// of them stays in it: what that one adds is past the end of every other, so cancel can bring them
+// back.
+static void choose_copies(skim_cache *cache)
+{
+    skim_step_member *members = cache->step.members;
+    uint32_t count = cache->step.count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (skim_sequence_must_copy(members[i].sequence))
+            join_sharers(cache, i);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t sharers = members[i].sharers;
+        if (sharers == 0)
+            continue;
+        if (sharers == cache->pool.references[members[i].old_slot] ||
+            SKIM_MUTANT(pool_stays_with_others))
+            members[SKIM_MUTANT(pool_shorter_stays) ? i : members[i].longest].copied = false;
+    }
+}
+
+static skim_status check_slots(skim_cache *cache)
+{
+    const skim_step *step = &cache->step;
+    uint64_t slots = 0;
+    for (uint32_t i = 0; i < step->count; i++) {
+        uint32_t pages = pages_after(cache, &step->members[i]);
+        uint32_t held = step->members[i].old_pages;
+        slots += (pages > held ? pages - held : 0) + step->members[i].copied;
+    }
     if (slots > cache->pool.free_count)
-        return skim_fail(error, SKIM_NO_SLOTS, "the step needs %llu slots and %u are free",
-                         (unsigned long long)slots, cache->pool.free_count);
+        return skim_fail(&cache->error, SKIM_NO_SLOTS,
+                         "too few free slots (%u) for the step, which needs %llu",
+                         cache->pool.free_count, (unsigned long long)slots);
     return SKIM_OK;
 }
 
 // The old slot of a shared page stays held until the step ends, so that cancel can go back to it.
-static void take_member(skim_cache *cache, skim_step_member *member, uint32_t pages)
+static void take_member(skim_cache *cache, skim_step_member *member)
 {
     skim_sequence *sequence = member->sequence;
+    uint32_t pages = pages_after(cache, member);
     uint32_t page = sequence->length / cache->page_size;
     bool begins = pages > skim_cache_pages(cache, sequence->length);
     member->clear = !cache->keep_freed && (begins || member->copied || sequence->dirty_tail);
     if (member->copied) {
-        member->old_slot = sequence->slots[page];
         skim_pool_take(&cache->pool, &sequence->slots[page], 1);
         if (SKIM_MUTANT(pool_copy_drops_old_slot))
             skim_pool_give_back(&cache->pool, &member->old_slot, 1);
@@ -95,24 +152,7 @@ static void take_member(skim_cache *cache, skim_step_member *member, uint32_t pa
     sequence->in_step = true;
 }
 
-static void take_slots(skim_cache *cache, const skim_step_entry *entries, uint32_t count)
-{
-    skim_step *step = &cache->step;
-    step->count = count;
-    step->token_count = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        skim_step_member *member = &step->members[i];
-        *member = (skim_step_member){.sequence = entries[i].sequence,
-                                     .tokens = entries[i].tokens,
-                                     .query_start = step->token_count,
-                                     .old_pages = entries[i].sequence->page_count};
-        step->token_count += entries[i].tokens;
-        member->copied = skim_sequence_must_copy(member->sequence);
-        take_member(cache, member, pages_after(cache, &entries[i]));
-    }
-}
-
-// Gives back what take_slots took, in the opposite order, so that the pool is as it was.
+// Gives back what the members took, in the opposite order, so that the pool is as it was.
 static void return_slots(skim_cache *cache)
 {
     skim_step *step = &cache->step;
@@ -165,6 +205,11 @@ skim_status skim_step_begin(skim_cache *cache, const skim_step_entry *entries, u
     if (cache->step.open)
         return skim_fail(&cache->error, SKIM_STATE, "a step is open; end or cancel it first");
     skim_status status = check_entries(cache, entries, count);
+    if (status != SKIM_OK)
+        return status;
+    fill_members(cache, entries, count);
+    choose_copies(cache);
+    status = check_slots(cache);
     if (status == SKIM_OK)
         status = skim_cache_fail(cache, skim_queue_usable(cache->queue));
     if (status == SKIM_OK)
@@ -172,7 +217,8 @@ skim_status skim_step_begin(skim_cache *cache, const skim_step_entry *entries, u
     if (status != SKIM_OK)
         return status;
 
-    take_slots(cache, entries, count);
+    for (uint32_t i = 0; i < count; i++)
+        take_member(cache, &cache->step.members[i]);
     status = upload_step(cache);
     if (status != SKIM_OK) {
         return_slots(cache);
@@ -305,7 +351,8 @@ void skim_step_cancel(skim_step *step)
     skim_cache *cache = step->cache;
     for (uint32_t i = 0; i < step->count; i++) {
         skim_sequence *sequence = step->members[i].sequence;
-        if (sequence->length % cache->page_size != 0 && !step->members[i].copied)
+        // A page that others had copied may have been written by the one that stayed in it.
+        if (sequence->length % cache->page_size != 0)
             sequence->dirty_tail = !SKIM_MUTANT(pool_cancel_keeps_tail);
         if (SKIM_MUTANT(pool_cancel_keeps_length))
             sequence->length += step->members[i].tokens;

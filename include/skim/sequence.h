@@ -18,8 +18,9 @@ extern "C" {
 SKIM_API skim_status skim_sequence_create(skim_cache *cache, skim_sequence **sequence);
 
 // Creates a sequence with the same tokens as source, in the same slots. Takes no slot and copies no
-// K or V; whichever of them first adds tokens to a shared page that is not full takes one slot and
-// copies that page, in its own skim_step_begin. A reservation stays with source. Does not block.
+// K or V; who adds tokens to a page that is not full and that others hold takes one slot and copies
+// that page, in its own skim_step_begin. If all who hold it are in that step, one of them stays in
+// the page. A reservation stays with source. Does not block.
 // Errors: SKIM_INVALID, SKIM_STATE (max_sequences are alive, source is in an open step or broken).
 SKIM_API skim_status skim_sequence_fork(skim_sequence *source, skim_sequence **fork);
 

@@ -71,8 +71,11 @@ static void run_fork(context *ctx, const params *p)
     const model_entry alone[] = {{2, 3}};
     if (!model_step(&m, all, 3, NULL, MODEL_CANCEL | MODEL_HARMFUL) ||
         !slots_are(&m, free_before, ceil_div(prompt, p->page)) ||
-        !model_step(&m, all, 3, NULL, 0) || !model_step(&m, ragged, 2, NULL, 0) ||
-        !fork_model(&m, 1, 3) || !model_destroy(&m, 0) || !model_step(&m, alone, 1, NULL, 0)) {
+        !model_step(&m, all, 3, NULL, 0) ||
+        !check(ctx, slots_free(&m) == free_before - (prompt % p->page ? 2 : 3),
+               "three of one prompt take %u slots in a step", free_before - slots_free(&m)) ||
+        !model_step(&m, ragged, 2, NULL, 0) || !fork_model(&m, 1, 3) || !model_destroy(&m, 0) ||
+        !model_step(&m, alone, 1, NULL, 0)) {
         return;
     }
     const model_entry left[] = {{3, 1}, {1, 1}};

@@ -152,6 +152,32 @@ void set_history_length(world *w, sequence_model *s, uint32_t length)
 
 // --- steps
 
+// Whether the member's last page is that of so many other sequences in the step as hold it, none of
+// them longer, and none before this one as long.
+static bool may_stay(const cache_model *c, uint32_t index)
+{
+    const sequence_model *s = &c->sequences[c->step.members[index].sequence];
+    uint32_t page = s->pages[s->length / c->page_size];
+    uint32_t holders = 0;
+    for (uint32_t i = 0; i < c->step.count; i++) {
+        const sequence_model *other = &c->sequences[c->step.members[i].sequence];
+        if (other->length % c->page_size == 0 || other->pages[other->length / c->page_size] != page)
+            continue;
+        if (other->length > s->length || (other->length == s->length && i < index))
+            return false;
+        holders++;
+    }
+    return holders == c->pages[page].holders;
+}
+
+void model_choose_copies(cache_model *c)
+{
+    for (uint32_t i = 0; i < c->step.count; i++) {
+        member_model *m = &c->step.members[i];
+        m->copied = model_must_copy(c, &c->sequences[m->sequence]) && !may_stay(c, i);
+    }
+}
+
 void model_begin(cache_model *c)
 {
     for (uint32_t i = 0; i < c->step.count; i++) {
@@ -160,7 +186,6 @@ void model_begin(cache_model *c)
         uint32_t page = s->length / c->page_size;
         uint32_t pages = pages_of(c, s->length + m->tokens);
         m->old_pages = s->page_count;
-        m->copied = model_must_copy(c, s);
         if (m->copied) {
             m->old_page = s->pages[page];
             s->pages[page] = model_take(c);
@@ -196,9 +221,8 @@ void model_cancel(world *w, cache_model *c)
         if (m->copied) {
             model_drop(c, &s->pages[page], 1);
             s->pages[page] = m->old_page;
-        } else if (s->length % c->page_size != 0) {
-            s->dirty = true;
         }
+        s->dirty |= s->length % c->page_size != 0;
         set_history_length(w, s, s->length);
         s->in_step = false;
     }

@@ -162,6 +162,9 @@ void model_share(cache_model *c, const uint32_t *pages, uint32_t count);
 void model_drop(cache_model *c, const uint32_t *pages, uint32_t count);
 // Whether adding tokens must copy the last page.
 bool model_must_copy(const cache_model *c, const sequence_model *s);
+
+// Which of a step's members are to get a copy of their last page.
+void model_choose_copies(cache_model *c);
 void model_trim(cache_model *c, sequence_model *s);
 void model_fork(cache_model *c, const sequence_model *source, sequence_model *made);
 void model_begin(cache_model *c);

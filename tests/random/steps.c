@@ -34,9 +34,10 @@ static void choose_entries(world *w, cache_model *c, skim_step_entry *entries)
     }
 }
 
-static skim_status expected_of_begin(const cache_model *c)
+static skim_status expected_of_begin(cache_model *c)
 {
     uint32_t wanted = 0;
+    model_choose_copies(c);
     for (uint32_t i = 0; i < c->step.count; i++) {
         const member_model *m = &c->step.members[i];
         const sequence_model *s = &c->sequences[m->sequence];
@@ -44,7 +45,7 @@ static skim_status expected_of_begin(const cache_model *c)
             return SKIM_NO_SLOTS;
         uint32_t pages = pages_of(c, s->length + m->tokens);
         wanted += pages > s->page_count ? pages - s->page_count : 0;
-        wanted += model_must_copy(c, s);
+        wanted += m->copied;
     }
     if (c->step.tokens > c->max_step_tokens)
         return SKIM_INVALID;

@@ -103,7 +103,7 @@ static void cancel_goes_back_to_the_shared_page(void **state)
     skim_step_entry entries[2] = {{b, 1}, {a, 15}};
     skim_step *step;
     assert_int_equal(skim_step_begin(f->cache, entries, 2, &step), SKIM_OK);
-    assert_int_not_equal(b->slots[1], slot);
+    assert_int_equal(b->slots[1], slot);
     assert_int_not_equal(a->slots[1], b->slots[1]);
     // A sequence of an open step stays as it is.
     skim_sequence *fork = NULL;
@@ -119,9 +119,76 @@ static void cancel_goes_back_to_the_shared_page(void **state)
     assert_int_equal(a->slots[1], slot);
     // The device's table is put right by the next step.
     uint32_t uploads = calls_of("upload");
-    fixture_grow(f, b, 1);
+    fixture_grow(f, a, 1);
     assert_int_equal(calls_of("upload"), uploads + 2);
-    assert_int_equal(b->uploaded, 2);
+    assert_int_equal(a->uploaded, 2);
+}
+
+// Whoever adds the last tokens of those who share a page needs no copy; the longest does it, since
+// what it adds is past all others' ends.
+static void the_longest_stays_in_a_page_that_all_others_leave(void **state)
+{
+    fixture *f = *state;
+    enum { LAST = CAPACITY / PAGE - 3, LENGTH = LAST * PAGE + 4 };
+    skim_sequence *a = new_sequence(f);
+    fixture_grow(f, a, LENGTH);
+    skim_sequence *b = forked(a), *c = forked(a);
+    assert_int_equal(skim_sequence_truncate(b, LENGTH - 2), SKIM_OK);
+    assert_int_equal(usage_of(f).slots_free, 2);
+    uint32_t slot = a->slots[LAST], copies = calls_of("copy");
+    static uint32_t before[2 * CAPACITY / PAGE + 1], after[2 * CAPACITY / PAGE + 1];
+    copy_pool(f, before);
+    const skim_step_entry all[] = {{b, 1}, {a, 1}, {c, 1}};
+    for (int tries = 0; tries < 3; tries++) { // what is cancelled can be begun again
+        skim_step *step;
+        assert_int_equal(skim_step_begin(f->cache, all, 3, &step), SKIM_OK);
+        assert_int_equal(calls_of("copy"), copies + 2 * LAYERS);
+        copies = calls_of("copy");
+        assert_int_equal(a->slots[LAST], slot);
+        assert_int_not_equal(b->slots[LAST], slot);
+        assert_int_not_equal(c->slots[LAST], slot);
+        fixture_append_all(f, step);
+        if (tries == 2) {
+            assert_int_equal(skim_step_end(step, NULL), SKIM_OK);
+            break;
+        }
+        skim_step_cancel(step);
+        copy_pool(f, after);
+        assert_memory_equal(before, after, sizeof before);
+        assert_true(b->slots[LAST] == slot && c->slots[LAST] == slot);
+    }
+    assert_int_equal(usage_of(f).slots_free, 0);
+    assert_int_equal(usage_of(f).slots_shared, LAST);
+    assert_int_equal(f->cache->pool.references[slot], 1);
+}
+
+static void a_page_that_others_hold_is_left_by_all(void **state)
+{
+    fixture *f = *state;
+    skim_sequence *a = new_sequence(f);
+    fixture_grow(f, a, 20);
+    skim_sequence *b = forked(a), *c = forked(a);
+    uint32_t slot = a->slots[1], copies = calls_of("copy");
+    const skim_step_entry two[] = {{a, 1}, {b, 1}};
+    skim_step *step;
+    assert_int_equal(skim_step_begin(f->cache, two, 2, &step), SKIM_OK);
+    assert_int_equal(calls_of("copy"), copies + 2 * LAYERS);
+    // The holder that keeps the page now goes; cancel goes back to it all the same.
+    assert_int_equal(skim_sequence_destroy(c), SKIM_OK);
+    skim_step_cancel(step);
+    assert_true(a->slots[1] == slot && b->slots[1] == slot);
+    assert_int_equal(f->cache->pool.references[slot], 2);
+    // A holder that has the page in full is one too, in the step or not.
+    fixture_grow(f, a, 20);
+    skim_sequence *d = forked(a);
+    assert_int_equal(skim_sequence_truncate(d, 20), SKIM_OK);
+    copies = calls_of("copy");
+    const skim_step_entry uneven[] = {{d, 1}, {a, 1}};
+    slot = d->slots[1];
+    assert_int_equal(skim_step_begin(f->cache, uneven, 2, &step), SKIM_OK);
+    assert_int_not_equal(d->slots[1], slot);
+    assert_int_equal(calls_of("copy"), copies + LAYERS);
+    skim_step_cancel(step);
 }
 
 static void a_failing_copy_undoes_begin(void **state)
@@ -493,6 +560,37 @@ static void cut_and_cancelled_tokens_go_with_the_next_append(void **state)
     assert_false(w.released_marks);
 }
 
+// Of two siblings one stayed in their page, and what it added was cancelled: the other, alone with
+// the page, has it zeroed.
+static void what_a_sibling_cancelled_goes_too(void **state)
+{
+    (void)state;
+    static cpu_world w;
+    memset(&w, 0, sizeof w);
+    cpu_open(&w, 0);
+    fixture *f = &w.f;
+    skim_sequence *a = new_sequence(f);
+    fixture_grow(f, a, 4);
+    skim_sequence *b = forked(a);
+    memset(f->k, MARKED, sizeof f->k);
+    const skim_step_entry both[] = {{a, 3}, {b, 3}};
+    skim_step *step;
+    assert_int_equal(skim_step_begin(f->cache, both, 2, &step), SKIM_OK);
+    fixture_append_all(f, step);
+    assert_int_equal(skim_queue_finish(f->queue), SKIM_OK);
+    skim_step_cancel(step);
+    memset(f->k, 0, sizeof f->k);
+    assert_int_equal(b->slots[0], a->slots[0]);
+    assert_true(slot_has_marks(f, 0, b->slots[0]));
+    assert_int_equal(skim_sequence_destroy(a), SKIM_OK);
+    fixture_grow(f, b, 1);
+    assert_int_equal(skim_queue_finish(f->queue), SKIM_OK);
+    for (uint32_t layer = 0; layer < LAYERS; layer++)
+        assert_false(slot_has_marks(f, layer, b->slots[0]));
+    cpu_close(&w);
+    assert_false(w.released_marks);
+}
+
 #define FRONT(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -501,6 +599,8 @@ int main(void)
         FRONT(fork_truncate_and_destroy_record_nothing),
         FRONT(a_shared_page_is_copied_by_who_writes_first),
         FRONT(cancel_goes_back_to_the_shared_page),
+        FRONT(the_longest_stays_in_a_page_that_all_others_leave),
+        FRONT(a_page_that_others_hold_is_left_by_all),
         FRONT(a_failing_copy_undoes_begin),
         FRONT(a_copy_needs_a_slot),
         FRONT(reserved_slots_serve_later_steps),
@@ -513,6 +613,7 @@ int main(void)
         cmocka_unit_test(a_freed_slot_says_nothing_to_the_next_sequence),
         cmocka_unit_test(zeroing_can_be_turned_off),
         cmocka_unit_test(cut_and_cancelled_tokens_go_with_the_next_append),
+        cmocka_unit_test(what_a_sibling_cancelled_goes_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,7 +79,7 @@ static void begin_reserves_all_or_nothing(void **state)
     assert_memory_equal(before, after, sizeof before);
     char text[200];
     assert_true(skim_cache_error(f->cache, text, sizeof text) > 0);
-    assert_string_equal(text, "the step needs 5 slots and 4 are free");
+    assert_string_equal(text, "too few free slots (4) for the step, which needs 5");
     entries[1].tokens = 32;
     assert_int_equal(skim_step_begin(f->cache, entries, 2, &step), SKIM_OK);
     assert_int_equal(slots_free(f), 0);
