@@ -61,7 +61,7 @@ static skim_status print_usage(const char *when)
     skim_cache_usage usage = {.size_of = sizeof usage};
     skim_status status = skim_cache_get_usage(cache, &usage);
     if (status == SKIM_OK)
-        printf("%-30s %u sequences, %3u slots in use, %2u of them shared\n", when, usage.sequences,
+        printf("%-28s sequences %u, slots in use %u, of them shared %2u\n", when, usage.sequences,
                usage.slots - usage.slots_free, usage.slots_shared);
     return status;
 }

@@ -12,7 +12,7 @@ skim_sequence *skim_sequence_take(skim_cache *cache)
         index++;
     if (index == cache->max_sequences) {
         skim_fail(&cache->error, SKIM_STATE,
-                  "all %u sequences are alive; destroy one or raise max_sequences",
+                  "max_sequences (%u) are alive; destroy one, or make a cache for more",
                   cache->max_sequences);
         return NULL;
     }
@@ -131,12 +131,13 @@ skim_status skim_sequence_truncate(skim_sequence *sequence, uint64_t length)
         return status;
     skim_cache *cache = sequence->cache;
     if (sequence->broken && length > sequence->sound_length)
-        return skim_fail(&cache->error, SKIM_INVALID,
-                         "the sequence is broken and has %u sound tokens; it cannot keep %llu",
-                         sequence->sound_length, (unsigned long long)length);
+        return skim_fail(
+            &cache->error, SKIM_INVALID,
+            "the sequence is broken and sound up to a length of %u; it cannot keep %llu",
+            sequence->sound_length, (unsigned long long)length);
     if (length > sequence->length)
         return skim_fail(&cache->error, SKIM_INVALID,
-                         "the sequence has %u tokens; truncate cannot make it %llu",
+                         "the sequence's length is %u; truncate cannot make it %llu",
                          sequence->length, (unsigned long long)length);
     if (sequence->broken) {
         sequence->broken = false;
@@ -209,8 +210,8 @@ skim_status skim_sequence_reserve(skim_sequence *sequence, uint64_t tokens)
     bool copies = tokens > sequence->length && skim_sequence_must_copy(sequence);
     if (more + copies > cache->pool.free_count)
         return skim_fail(&cache->error, SKIM_NO_SLOTS,
-                         "the reservation needs %u slots and %u are free", more + copies,
-                         cache->pool.free_count);
+                         "too few free slots (%u) for the reservation, which needs %u",
+                         cache->pool.free_count, more + copies);
     status = skim_cache_fail(cache, skim_queue_usable(cache->queue));
     if (status == SKIM_OK && copies)
         status = copy_last_page(sequence);

@@ -142,7 +142,7 @@ static skim_status check_layers(const skim_load *load)
                          header->page_size, cache->page_size);
     if (header->layer_count != cache->layer_count)
         return skim_fail(load->error, SKIM_UNSUPPORTED,
-                         "the snapshot has %u layers and the cache %u", header->layer_count,
+                         "layers: %u in the snapshot, %u in the cache", header->layer_count,
                          cache->layer_count);
     if (load->mismatch != UINT32_MAX)
         return skim_fail(load->error, SKIM_UNSUPPORTED,
@@ -175,8 +175,9 @@ static skim_status check_head(const skim_load *load)
                          (unsigned long long)load->args.blob_capacity);
     uint32_t pages = skim_cache_pages(cache, header->tokens);
     if (pages > cache->pool.free_count)
-        return skim_fail(load->error, SKIM_NO_SLOTS, "the load needs %u slots and %u are free",
-                         pages, cache->pool.free_count);
+        return skim_fail(load->error, SKIM_NO_SLOTS,
+                         "too few free slots (%u) for the snapshot, which needs %u",
+                         cache->pool.free_count, pages);
     return SKIM_OK;
 }
 

@@ -298,7 +298,8 @@ skim_status skim_step_pages(skim_step *step, uint32_t entry, uint32_t q_head, ui
     bool dense = row->flags & SKIM_ROW_DENSE;
     *count = dense ? row->page_count : row->select_count;
     if (*count > capacity)
-        return skim_fail(error, SKIM_INVALID, "%u pages, and room for %u", *count, capacity);
+        return skim_fail(error, SKIM_INVALID, "room for %u of the pages, which number %u", capacity,
+                         *count);
     if (!dense)
         return read_list(step, entry, q_head, pages, *count);
     for (uint32_t i = 0; i < *count; i++)

@@ -165,7 +165,7 @@ static skim_status check_list_room(const skim_common *common, const skim_tensor 
             row[i].select_count < row[i].page_count ? row[i].select_count : row[i].page_count;
         if (!(row[i].flags & SKIM_ROW_DENSE) && count > stride)
             return skim_fail(common->error, SKIM_INVALID,
-                             "row %u chooses %u pages; list_stride is %llu", i, count,
+                             "row %u: a list of %u exceeds the list_stride %llu", i, count,
                              (unsigned long long)stride);
     }
     return SKIM_OK;

@@ -95,7 +95,7 @@ static skim_status open_device(skim_device *device, uint32_t index,
     skim_status status = skim_cpu_team_init(&cpu->team, device->host, threads, pool);
     if (status != SKIM_OK) {
         skim_release(device->host, cpu, sizeof *cpu);
-        return skim_fail(error, status, "%u threads could not be started; ask for fewer",
+        return skim_fail(error, status, "not all threads (%u) could be started; ask for fewer",
                          threads - 1);
     }
     device->impl = cpu;

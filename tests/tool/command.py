@@ -21,7 +21,7 @@ SEED = 7
 BENCH_KEYS = """device backend type bounds_type q_heads kv_heads head_dim context budget page_size batch threads
 estimate_ms select_ms attend_ms append_ms sparse_ms dense_ms bounds_bytes page_bytes dense_bytes read_gbps
 page_read_gbps sparse_limit_ms dense_limit_ms sparse_of_limit dense_of_limit speedup""".split()
-LAYER_KEYS = """layer sparse pages_read pages_total bytes_read bytes_dense mass_kept relative_error sparse_ms
+LAYER_KEYS = """layer sparse select pages_read pages_total bytes_read bytes_dense mass_kept relative_error sparse_ms
 dense_ms""".split()
 SMALL = ["--context", "256", "--q-heads", "4", "--kv-heads", "2", "--head-dim", "32", "--layers", "2",
          "--repeat", "2", "--budget", "64"]
@@ -219,6 +219,19 @@ class Replay(Case):
                 norm += sum(b * b for b in dense)
         self.assertAlmostEqual(one["mass_kept"], kept, delta=1e-5)
         self.assertAlmostEqual(one["relative_error"], math.sqrt(difference / norm), delta=1e-5)
+
+    def test_the_report_names_the_policy(self):
+        self.write({**self.layer_tensors(0), **self.layer_tensors(1, q_heads=2, kv_heads=2)})
+        names = ("bounds", "bounds_type", "select", "combine")
+        for arguments, wanted, of_layers in (
+                ([], ("minmax", "native", "auto", "softmax-max"), ["group", "head"]),
+                (["--bounds", "meanstd", "--bounds-type", "i8", "--select", "head", "--combine", "mean"],
+                 ("meanstd", "i8", "head", "mean"), ["head", "head"]),
+                (["--select", "group", "--combine", "softmax-mean"],
+                 ("minmax", "native", "group", "softmax-mean"), ["group", "group"])):
+            report, _ = self.replay(*self.FLAGS, *arguments)
+            self.assertEqual(tuple(report[name] for name in names), wanted)
+            self.assertEqual([layer["select"] for layer in report["layers"]], of_layers)
 
     def test_nan_runs_with_a_warning_and_stays_where_it_is(self):
         content = self.layer_tensors(0)
@@ -599,7 +612,7 @@ class Usage(Case):
                 continue
             with self.subTest(arguments=arguments):
                 self.assertEqual(result.returncode, 1, result.stderr)
-                self.assertRegex(result.stderr, r"\Askim: \d+ threads could not be started.*\n\Z")
+                self.assertRegex(result.stderr, r"\Askim: not all threads \(\d+\) could be started.*\n\Z")
 
     def test_caches_beyond_the_memory_are_refused_at_once(self):
         self.fails(1, "", "bench", "--context", "2000000000", "--q-heads", "64", "--kv-heads", "64")
@@ -670,6 +683,14 @@ class Bench(Case):
         self.assertAlmostEqual(one["speedup"], one["dense_ms"] / one["sparse_ms"], delta=1e-3)
         limit = one["bounds_bytes"] / one["read_gbps"] + one["page_bytes"] / one["page_read_gbps"]
         self.assertAlmostEqual(one["sparse_limit_ms"], 1e-6 * limit, delta=1e-3 * limit)
+
+    def test_a_share_of_the_limit_above_one_is_questioned(self):
+        for context in ("64", "4096"):
+            result = run("bench", *SMALL, "--context", context, "--kv-heads", "8", "--q-heads", "8", "--json")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            one = json.loads(result.stdout)
+            for share in ("sparse_of_limit", "dense_of_limit"):
+                self.assertEqual(one[share] > 1, f"warning: {share}" in result.stderr, (one[share], result.stderr))
 
     def test_i8_bounds_are_counted_as_stored(self):
         one = self.bench("--bounds-type", "i8")

@@ -16,7 +16,7 @@ BUILD = SOURCE = ""
 EXAMPLES = {
     "decode": "layer 2: 128 of 2502 pages, found token 12345.0",
     "engine": "sequence 1 read everything and equals dense",
-    "fork": "after decoding: +4 sequences, +74 slots in use, 62 of them shared",
+    "fork": "after decoding: +sequences 4, slots in use 74, of them shared 62",
     "save": "the restored session answers the same, bit for bit",
 }
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"]

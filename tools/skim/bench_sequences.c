@@ -200,7 +200,8 @@ int bench_sequences(const struct settings *settings, struct session *session, ui
                         settings->head_dim * skim_type_size((skim_type)settings->type));
     int failed = EXIT_DONE;
     if (!room || !all.tokens)
-        failed = report_failure("out of memory for a batch of %u sequences", all.batch);
+        failed = report_failure("out of memory for a batch of %s",
+                                report_count(all.batch, "sequence").text);
     times.fork = room;
     times.truncate = room + times.count;
     times.destroy = room + 2 * (size_t)times.count;

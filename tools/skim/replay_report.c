@@ -6,10 +6,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static json_t *layer_json(const struct replay_layer *layer)
+// How the pages of a layer's queries are chosen, where the policy leaves that to the layer.
+static uint32_t select_of(const struct settings *settings, const struct trace_layer *layer)
 {
-    return json_pack("{s:I, s:b, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}",              //
+    if (settings->select != SKIM_SELECT_AUTO)
+        return settings->select;
+    return layer->q_heads > layer->kv_heads ? SKIM_SELECT_GROUP : SKIM_SELECT_HEAD;
+}
+
+static json_t *layer_json(const struct settings *settings, const struct replay_layer *layer)
+{
+    return json_pack("{s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}",         //
                      "layer", (json_int_t)layer->trace->index, "sparse", layer->sparse, //
+                     "select", options_select_name(select_of(settings, layer->trace)),  //
                      "pages_read", (json_int_t)layer->pages_read,                       //
                      "pages_total", (json_int_t)layer->pages_total,                     //
                      "bytes_read", (json_int_t)layer->bytes_read,                       //
@@ -23,16 +32,22 @@ static json_t *layer_json(const struct replay_layer *layer)
 json_t *replay_json(const struct replay *replay)
 {
     const struct trace *trace = &replay->trace;
+    const struct settings *settings = replay->settings;
     json_t *layers = json_array();
     for (uint32_t i = 0; i < trace->layer_count; i++)
-        json_array_append_new(layers, layer_json(&replay->layers[i]));
-    return json_pack("{s:s, s:o?, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", //
-                     "device", replay->session.info.selector, "trace",
-                     json_string(replay->settings->trace),                                       //
-                     "model", trace->model, "note", trace->note,                                 //
-                     "tokens", (json_int_t)trace->tokens, "queries", (json_int_t)trace->queries, //
-                     "budget", (json_int_t)replay->settings->budget,                             //
-                     "page_size", (json_int_t)replay->settings->page_size, "layers", layers);
+        json_array_append_new(layers, layer_json(settings, &replay->layers[i]));
+    return json_pack("{s:s, s:o?, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:o}", //
+                     "device", replay->session.info.selector,                              //
+                     "trace", json_string(settings->trace),                                //
+                     "model", trace->model, "note", trace->note,                           //
+                     "tokens", (json_int_t)trace->tokens,                                  //
+                     "queries", (json_int_t)trace->queries,                                //
+                     "budget", (json_int_t)settings->budget,                               //
+                     "page_size", (json_int_t)settings->page_size,                         //
+                     "bounds", options_bounds_name(settings->bounds),                      //
+                     "bounds_type", options_bounds_type_name(settings->bounds_type),       //
+                     "select", options_select_name(settings->select),                      //
+                     "combine", options_combine_name(settings->combine), "layers", layers);
 }
 
 struct sums {
@@ -86,7 +101,7 @@ static void print_head(const struct replay *replay)
     if (settings->budget_fraction > 0)
         printf("Policy: budget %g of the length", settings->budget_fraction);
     else
-        printf("Policy: budget %u tokens", settings->budget);
+        printf("Policy: budget %s", report_count(settings->budget, "token").text);
     printf(", pages of %u, %s bounds%s, the model's first %s dense\n\n", settings->page_size,
            options_bounds_name(settings->bounds),
            settings->bounds_type == SKIM_BOUNDS_I8 ? " in i8" : "",
