@@ -1,5 +1,7 @@
-// Conversions between f32 and 16-bit numbers, all of them, against plain arithmetic.
+// Conversions between f32 and 16-bit numbers, all of them, and products of rows, against plain
+// arithmetic.
 #include "halves.h"
+#include "dot.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -70,30 +72,75 @@ static int check_conversions(skim_type type)
     return failed;
 }
 
-// Lengths around the lanes; products of small whole numbers are exact in any order.
-static int check_dot(skim_type type)
+enum { ROW = 200 };
+
+union row {
+    float f32[ROW];
+    uint16_t halves[ROW];
+};
+
+static void store(skim_type type, float value, union row *row, size_t i)
 {
-    float x[200];
-    uint16_t weights[200];
-    float sum = 0;
-    for (size_t count = 0; count < 200; count++) {
-        if (halves_dot(type, weights, x, count) != sum) {
-            printf("%s: the product of %zu\n", type == SKIM_F16 ? "f16" : "bf16", count);
+    if (type == SKIM_F32)
+        row->f32[i] = value;
+    else
+        halves_from_f32(type, &value, 1, &row->halves[i]);
+}
+
+// Lengths around the lanes; products of small whole numbers are exact in any order.
+static int check_products(skim_type type, dot_function *dot)
+{
+    union row row;
+    float x[ROW], sum = 0;
+    for (size_t count = 0; count < ROW; count++) {
+        if (dot(&row, x, count) != sum) {
+            printf("type %d: the product of %zu\n", (int)type, count);
             return 1;
         }
         x[count] = (float)(count % 7) - 3;
         float weight = (float)(count % 11) - 5;
-        halves_from_f32(type, &weight, 1, &weights[count]);
+        store(type, weight, &row, count);
         sum += x[count] * weight;
     }
     return 0;
 }
 
-int main(void)
+// Sums that round say in which order they were added.
+static int check_bits(skim_type type, dot_function *dot)
+{
+    union row row;
+    float x[ROW];
+    for (size_t i = 0; i < ROW; i++) {
+        x[i] = sinf((float)i);
+        store(type, cosf(3 * (float)i), &row, i);
+    }
+    int failed = 0;
+    for (size_t count = 0; count < ROW; count++)
+        failed |= dot(&row, x, count) != dot_of_level(type, DOT_PLAIN)(&row, x, count);
+    if (failed)
+        printf("type %d: other bits than those of the plain loop\n", (int)type);
+    return failed;
+}
+
+// Every level that this processor has.
+static int check_dot(skim_type type)
 {
     int failed = 0;
+    for (enum dot_level level = DOT_PLAIN; level < DOT_LEVELS; level++) {
+        dot_function *dot = dot_of_level(type, level);
+        failed |= dot && (check_products(type, dot) | check_bits(type, dot));
+    }
+    return failed;
+}
+
+int main(void)
+{
+    static const skim_type dot_types[] = {SKIM_F32, SKIM_F16, SKIM_BF16};
+    int failed = 0;
     for (size_t t = 0; t < 2; t++)
-        failed += check_conversions(types[t]) + check_dot(types[t]);
-    printf("%d passed, %d failed\n", 4 - failed, failed);
+        failed += check_conversions(types[t]);
+    for (size_t t = 0; t < 3; t++)
+        failed += check_dot(dot_types[t]);
+    printf("%d passed, %d failed\n", 5 - failed, failed);
     return failed != 0;
 }

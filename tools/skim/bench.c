@@ -406,7 +406,7 @@ int bench_run(const struct settings *settings)
     if (failed)
         return failed;
     struct workers *workers =
-        session.limits.threads ? workers_create(session.limits.threads) : NULL;
+        session.limits.threads ? workers_create(session.limits.threads, 0) : NULL;
     json_t *results = json_array();
     json_t *prefill = json_object(); // what is the same for every context
     json_object_set_new(prefill, "load", report_real(warn_if_busy()));

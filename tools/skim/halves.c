@@ -21,8 +21,6 @@ static int is_wide(void)
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { LANES = 32 };
-
 INLINE float from_bits(uint32_t bits)
 {
     float value;
@@ -79,36 +77,13 @@ INLINE uint16_t f32_to_f16(float value)
         for (size_t i = 0; i < count; i++)                                                         \
             target[i] = name##_to_f32(source[i]);                                                  \
     }                                                                                              \
-    INLINE float name##_dot_body(const uint16_t *weights, const float *x, size_t count)            \
-    {                                                                                              \
-        float sums[LANES] = {0};                                                                   \
-        size_t i = 0;                                                                              \
-        for (; i + LANES <= count; i += LANES)                                                     \
-            for (size_t l = 0; l < LANES; l++)                                                     \
-                sums[l] += name##_to_f32(weights[i + l]) * x[i + l];                               \
-        float sum = 0;                                                                             \
-        for (; i < count; i++)                                                                     \
-            sum += name##_to_f32(weights[i]) * x[i];                                               \
-        for (size_t l = 0; l < LANES; l++)                                                         \
-            sum += sums[l];                                                                        \
-        return sum;                                                                                \
-    }                                                                                              \
     WIDE static void name##_convert_wide(const uint16_t *source, size_t count, float *target)      \
     {                                                                                              \
         name##_convert_body(source, count, target);                                                \
     }                                                                                              \
-    WIDE static float name##_dot_wide(const uint16_t *weights, const float *x, size_t count)       \
-    {                                                                                              \
-        return name##_dot_body(weights, x, count);                                                 \
-    }                                                                                              \
     static void name##_convert(const uint16_t *source, size_t count, float *target)                \
     {                                                                                              \
         (is_wide() ? name##_convert_wide : name##_convert_body)(source, count, target);            \
-    }                                                                                              \
-    static float name##_dot(const uint16_t *weights, const float *x, size_t count)                 \
-    {                                                                                              \
-        return is_wide() ? name##_dot_wide(weights, x, count)                                      \
-                         : name##_dot_body(weights, x, count);                                     \
     }
 
 BODIES(f16)
@@ -123,9 +98,4 @@ void halves_from_f32(skim_type type, const float *source, size_t count, uint16_t
 {
     for (size_t i = 0; i < count; i++)
         target[i] = type == SKIM_F16 ? f32_to_f16(source[i]) : f32_to_bf16(source[i]);
-}
-
-float halves_dot(skim_type type, const uint16_t *weights, const float *x, size_t count)
-{
-    return (type == SKIM_F16 ? f16_dot : bf16_dot)(weights, x, count);
 }

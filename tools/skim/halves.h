@@ -8,7 +8,4 @@
 void halves_to_f32(skim_type type, const uint16_t *source, size_t count, float *target);
 void halves_from_f32(skim_type type, const float *source, size_t count, uint16_t *target);
 
-// Returns the sum of weights[i] * x[i].
-float halves_dot(skim_type type, const uint16_t *weights, const float *x, size_t count);
-
 #endif

@@ -1,19 +1,26 @@
 #include "linear.h"
 
+#include "dot.h"
 #include "halves.h"
 #include "report.h"
 
 #include <cblas.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
-enum { PANEL_ELEMENTS = 1 << 21, ALONE_BELOW = 1 << 16 };
+// Threads take pieces of a matrix in turn, so that one that the system holds up does not hold up
+// the rest.
+enum { PANEL_ELEMENTS = 1 << 21, ALONE_BELOW = 1 << 16, PIECE_ELEMENTS = 1 << 16 };
+
+// From one matrix to the next, not through the attention between them.
+static const double watch_s = 30e-6;
 
 int linear_open(struct linear *linear, uint32_t threads, uint32_t columns)
 {
     *linear = (struct linear){0};
     size_t elements = columns > PANEL_ELEMENTS ? columns : PANEL_ELEMENTS;
     linear->panel = malloc(elements * sizeof *linear->panel);
-    linear->workers = workers_create(threads);
+    linear->workers = workers_create(threads, watch_s);
     openblas_set_num_threads((int)threads);
     return linear->panel && linear->workers
                ? EXIT_DONE
@@ -27,75 +34,87 @@ void linear_close(struct linear *linear)
     *linear = (struct linear){0};
 }
 
-// Work on some rows of a matrix of 16-bit numbers, divided among the workers.
+// Work on some rows of a matrix, divided among the workers.
 struct rows {
     const struct matrix *matrix;
-    const uint16_t *weights;
+    const char *weights;
     const float *x;
     float *target;
-    uint32_t count, parts;
+    uint32_t count, piece; // rows that are taken at a time
+    atomic_uint next;
 };
 
-static void multiply_part(void *argument, uint32_t index)
+static bool take_piece(struct rows *rows, uint32_t *first, uint32_t *end)
 {
-    const struct rows *rows = argument;
-    size_t columns = rows->matrix->columns;
-    uint32_t first = (uint32_t)((uint64_t)rows->count * index / rows->parts);
-    uint32_t end = (uint32_t)((uint64_t)rows->count * (index + 1) / rows->parts);
-    for (uint32_t r = first; r < end; r++)
-        rows->target[r] =
-            halves_dot(rows->matrix->type, rows->weights + r * columns, rows->x, columns);
+    *first = atomic_fetch_add(&rows->next, rows->piece);
+    *end = *first + rows->piece < rows->count ? *first + rows->piece : rows->count;
+    return *first < rows->count;
 }
 
-static void convert_part(void *argument, uint32_t index)
+static const char *row_of(const struct rows *rows, uint32_t row)
 {
-    const struct rows *rows = argument;
+    return rows->weights + (size_t)row * rows->matrix->columns * skim_type_size(rows->matrix->type);
+}
+
+static void multiply_rows(void *argument, uint32_t worker)
+{
+    (void)worker;
+    struct rows *rows = argument;
+    dot_function *dot = dot_best(rows->matrix->type);
+    for (uint32_t first, end; take_piece(rows, &first, &end);)
+        for (uint32_t r = first; r < end; r++)
+            rows->target[r] = dot(row_of(rows, r), rows->x, rows->matrix->columns);
+}
+
+static void convert_rows(void *argument, uint32_t worker)
+{
+    (void)worker;
+    struct rows *rows = argument;
     size_t columns = rows->matrix->columns;
-    size_t first = (size_t)rows->count * index / rows->parts * columns;
-    size_t end = (size_t)rows->count * (index + 1) / rows->parts * columns;
-    halves_to_f32(rows->matrix->type, rows->weights + first, end - first, rows->target + first);
+    for (uint32_t first, end; take_piece(rows, &first, &end);)
+        halves_to_f32(rows->matrix->type, (const uint16_t *)row_of(rows, first),
+                      (end - first) * columns, rows->target + first * columns);
 }
 
 static void run(struct linear *linear, struct rows *rows, void (*work)(void *, uint32_t))
 {
-    rows->parts = workers_count(linear->workers);
-    if ((uint64_t)rows->count * rows->matrix->columns >= ALONE_BELOW && rows->parts > 1) {
+    uint32_t columns = rows->matrix->columns;
+    rows->piece = columns < PIECE_ELEMENTS ? PIECE_ELEMENTS / columns : 1;
+    atomic_init(&rows->next, 0);
+    if ((uint64_t)rows->count * columns >= ALONE_BELOW)
         workers_run(linear->workers, work, rows);
-        return;
-    }
-    rows->parts = 1;
-    work(rows, 0);
+    else
+        work(rows, 0);
+}
+
+static void multiply_one(struct linear *linear, const struct matrix *matrix, const float *x,
+                         float *y)
+{
+    struct rows rows = {
+        .matrix = matrix, .weights = matrix->data, .x = x, .target = y, .count = matrix->rows};
+    run(linear, &rows, multiply_rows);
 }
 
 static void multiply(const float *weights, const struct matrix *matrix, uint32_t rows,
                      const float *x, uint32_t tokens, float *y)
 {
     int columns = (int)matrix->columns;
-    if (tokens == 1)
-        cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)rows, columns, 1, weights, columns, x, 1, 0,
-                    y, 1);
-    else
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)tokens, (int)rows, columns, 1, x,
-                    columns, weights, columns, 0, y, (int)matrix->rows);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)tokens, (int)rows, columns, 1, x,
+                columns, weights, columns, 0, y, (int)matrix->rows);
 }
 
 static void multiply_halves(struct linear *linear, const struct matrix *matrix, const float *x,
                             uint32_t tokens, float *y)
 {
-    struct rows rows = {
-        .matrix = matrix, .weights = matrix->data, .x = x, .target = y, .count = matrix->rows};
-    if (tokens == 1) {
-        run(linear, &rows, multiply_part);
-        return;
-    }
+    struct rows rows = {.matrix = matrix, .target = linear->panel};
     uint32_t most = PANEL_ELEMENTS / matrix->columns;
     most = most ? most : 1;
-    rows.target = linear->panel;
     for (uint32_t first = 0; first < matrix->rows; first += most) {
         uint32_t rest = matrix->rows - first;
         rows.count = rest < most ? rest : most;
-        rows.weights = (const uint16_t *)matrix->data + (size_t)first * matrix->columns;
-        run(linear, &rows, convert_part);
+        rows.weights =
+            (const char *)((const uint16_t *)matrix->data + (size_t)first * matrix->columns);
+        run(linear, &rows, convert_rows);
         multiply(linear->panel, matrix, rows.count, x, tokens, y + first);
     }
 }
@@ -103,7 +122,9 @@ static void multiply_halves(struct linear *linear, const struct matrix *matrix, 
 void linear_apply(struct linear *linear, const struct matrix *matrix, const float *x,
                   uint32_t tokens, float *y)
 {
-    if (matrix->type == SKIM_F32)
+    if (tokens == 1)
+        multiply_one(linear, matrix, x, y);
+    else if (matrix->type == SKIM_F32)
         multiply(matrix->data, matrix, matrix->rows, x, tokens, y);
     else
         multiply_halves(linear, matrix, x, tokens, y);

@@ -1,4 +1,4 @@
-// Linear layers: products with mapped matrices through a BLAS.
+// Linear layers: products with mapped matrices, of several vectors through a BLAS.
 #ifndef SKIM_TOOL_LINEAR_H
 #define SKIM_TOOL_LINEAR_H
 
@@ -14,9 +14,9 @@ struct linear {
 int linear_open(struct linear *linear, uint32_t threads, uint32_t columns);
 void linear_close(struct linear *linear);
 
-// y[t] = W x[t] + bias for each of tokens vectors; y is [tokens][rows]. A product of one vector and
-// a matrix of 16-bit numbers reads them as they are; of several, it converts them to f32 panel by
-// panel.
+// y[t] = W x[t] + bias for each of tokens vectors; y is [tokens][rows]. A product of one vector
+// reads the matrix as it is stored (dot.h); of several, one of 16-bit numbers is converted to f32
+// panel by panel.
 void linear_apply(struct linear *linear, const struct matrix *matrix, const float *x,
                   uint32_t tokens, float *y);
 

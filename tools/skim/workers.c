@@ -9,15 +9,39 @@
 
 struct workers {
     uint32_t count, started;
+    double watch_s;
     pthread_t *threads;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    uint32_t generation; // guarded by lock; grows with every run
-    bool stop;           // guarded by lock
+    // Written with the lock held.
+    atomic_uint generation; // grows with every run
+    atomic_bool stop;
     void (*work)(void *argument, uint32_t index);
     void *argument;
     atomic_uint ready, done, index;
 };
+
+static void relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+static bool has_news(struct workers *workers, uint32_t seen)
+{
+    return atomic_load(&workers->generation) != seen || atomic_load(&workers->stop);
+}
+
+static void watch(struct workers *workers, uint32_t seen)
+{
+    for (double end = now() + workers->watch_s; now() < end;)
+        for (int i = 0; i < 32; i++) {
+            if (has_news(workers, seen))
+                return;
+            relax();
+        }
+}
 
 // Waits until the counter reaches the target. Where there are fewer free processors than threads,
 // the one that is waited for needs this one's.
@@ -26,6 +50,8 @@ static void wait_for(atomic_uint *counter, uint32_t target)
     for (uint32_t spins = 0; atomic_load_explicit(counter, memory_order_acquire) < target; spins++)
         if (spins >= 2000)
             sched_yield();
+        else
+            relax();
 }
 
 static void work_once(struct workers *workers, uint32_t index)
@@ -43,24 +69,25 @@ static void *run_worker(void *argument)
     uint32_t index = 1 + atomic_fetch_add(&workers->index, 1);
     uint32_t seen = 0;
     for (;;) {
+        watch(workers, seen);
         pthread_mutex_lock(&workers->lock);
-        while (workers->generation == seen && !workers->stop)
+        while (!has_news(workers, seen))
             pthread_cond_wait(&workers->wake, &workers->lock);
-        seen = workers->generation;
-        bool stop = workers->stop;
         pthread_mutex_unlock(&workers->lock);
-        if (stop)
+        if (atomic_load(&workers->stop))
             return NULL;
+        seen = atomic_load(&workers->generation);
         work_once(workers, index);
     }
 }
 
-struct workers *workers_create(uint32_t count)
+struct workers *workers_create(uint32_t count, double watch_s)
 {
     struct workers *workers = calloc(1, sizeof *workers);
     if (!workers)
         return NULL;
     workers->count = count;
+    workers->watch_s = watch_s;
     pthread_mutex_init(&workers->lock, NULL);
     pthread_cond_init(&workers->wake, NULL);
     workers->threads = calloc(count, sizeof *workers->threads);

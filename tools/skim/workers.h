@@ -6,8 +6,9 @@
 
 struct workers;
 
-// Starts count - 1 threads; the caller is the first. NULL if that cannot be done.
-struct workers *workers_create(uint32_t count);
+// Starts count - 1 threads; the caller is the first. An idle one watches so many seconds for the
+// next run before it sleeps; waking takes some 50 us. NULL if that cannot be done.
+struct workers *workers_create(uint32_t count, double watch_s);
 void workers_destroy(struct workers *workers);
 uint32_t workers_count(const struct workers *workers);
 
