@@ -581,7 +581,11 @@ class Usage(Case):
         self.assertRegex(result.stderr, "^skim: replay needs a TRACE; ")
         self.fails(2, "too many", "devices", "cpu")
         self.fails(2, "--device: unknown option", "devices", "--device", "xyz")
-        self.fails(2, "--dense-layers: unknown option", "bench", "--dense-layers", "2")
+        for option in ("--dense-layers", "--model-layers"):
+            self.fails(2, f"{option} goes with --model only", "bench", option, "2")
+        for option in ("--q-heads", "--kv-heads", "--head-dim", "--layers", "--batch", "--prefill", "--sequences",
+                       "--snapshot"):
+            self.fails(2, f"{option} and --model exclude each other", "bench", "--model", "folder", option, "2")
 
     def test_wrong_options_of_bench(self):
         for options in (["--context", "0"], ["--context", "1,"], ["--context", "1,,2"], ["--context", "a"],

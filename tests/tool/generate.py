@@ -258,6 +258,160 @@ class Reading(Case):
         self.assertEqual(self.logits_of(*arguments), self.logits_of(*arguments))
 
 
+class Decoder:
+    """A Llama in plain Python, whose attention is somebody else's."""
+
+    def __init__(self, content):
+        self.weights = {name: tensors.decode(data, dtype) for name, (dtype, _, data) in content.items()}
+
+    def apply(self, name, x):
+        weights = self.weights[name + ".weight"]
+        return [sum(a * b for a, b in zip(weights[row:row + len(x)], x)) for row in range(0, len(weights), len(x))]
+
+    def norm(self, name, x):
+        scale = (sum(a * a for a in x) / len(x) + 1e-6) ** -0.5
+        return [a * scale * weight for a, weight in zip(x, self.weights[name + ".weight"])]
+
+    @staticmethod
+    def rotate(x, dim, position):
+        result = list(x)
+        for head in range(0, len(x), dim):
+            for d in range(dim // 2):
+                angle = position * 10000 ** (-2 * d / dim)
+                low, high = x[head + d], x[head + d + dim // 2]
+                result[head + d] = low * math.cos(angle) - high * math.sin(angle)
+                result[head + d + dim // 2] = high * math.cos(angle) + low * math.sin(angle)
+        return result
+
+    def run(self, tokens, attended):
+        """What q, k and v are in every layer, and the logits, when attention gives attended[layer][token]."""
+        hidden, dim, recorded = SHAPE["hidden_size"], SHAPE["head_dim"], []
+        embedding = self.weights["model.embed_tokens.weight"]
+        xs = [embedding[token * hidden:(token + 1) * hidden] for token in tokens]
+        for layer in range(SHAPE["num_hidden_layers"]):
+            prefix, parts = f"model.layers.{layer}.", {"q": [], "k": [], "v": []}
+            for position, x in enumerate(xs):
+                normed = self.norm(prefix + "input_layernorm", x)
+                for part, values in parts.items():
+                    value = self.apply(f"{prefix}self_attn.{part}_proj", normed)
+                    values.append(value if part == "v" else self.rotate(value, dim, position))
+                x = [a + b for a, b in
+                     zip(x, self.apply(prefix + "self_attn.o_proj", attended[layer][position]))]
+                normed = self.norm(prefix + "post_attention_layernorm", x)
+                gate, up = (self.apply(f"{prefix}mlp.{part}_proj", normed) for part in ("gate", "up"))
+                middle = [a / (1 + math.exp(-a)) * b for a, b in zip(gate, up)]
+                xs[position] = [a + b for a, b in zip(x, self.apply(prefix + "mlp.down_proj", middle))]
+            recorded.append(parts)
+        return recorded, [self.apply("lm_head", self.norm("model.norm", x)) for x in xs]
+
+
+class Traces(Case):
+    """--trace holds what the attention got."""
+
+    TEXT = "what the attention of a layer gets"
+
+    def setUp(self):
+        super().setUp()
+        self.trace, self.out = self.path / "trace.safetensors", self.path / "out.safetensors"
+
+    def close(self, made, wanted, limit=1e-4):
+        self.assertEqual(len(made), len(wanted))
+        self.assertLess(math.dist(made, wanted), limit * math.hypot(*wanted))
+
+    def record(self, *arguments):
+        report = self.succeeds("--trace", self.trace, *arguments)
+        return report, tensors.read(self.trace)
+
+    def metadata(self):
+        content = self.trace.read_bytes()
+        return json.loads(content[8:8 + struct.unpack("<Q", content[:8])[0]])["__metadata__"]
+
+    def test_the_model_computes_what_is_in_it(self):
+        """Plain Python, with the attention that skim replay makes of the trace, gives the same q, k, v and logits."""
+        content = self.make()
+        run_tokens = len(self.TEXT) + 5
+        report, trace = self.record("--prompt", self.TEXT, "--tokens", 6, "--dense", "--trace-queries", run_tokens,
+                                    "--logits", self.logits)
+        self.assertEqual(report["decode_steps"], 5)
+        result = subprocess.run([SKIM, "replay", self.trace, "--budget", "100000", "--json", "--out", self.out],
+                                capture_output=True, timeout=60)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        out, width = tensors.read(self.out), SHAPE["num_attention_heads"] * SHAPE["head_dim"]
+        attended = []
+        for layer in range(SHAPE["num_hidden_layers"]):
+            _, shape, values = out[f"layers.{layer}.out"]
+            self.assertEqual(shape, [run_tokens, 2, 32])
+            attended.append([values[t * width:(t + 1) * width] for t in range(run_tokens)])
+        tokens = [*self.TEXT.encode(), *report["tokens"][:5]]
+        recorded, logits = Decoder(content).run(tokens, attended)
+        self.assertEqual(len(trace), 9)
+        for layer, parts in enumerate(recorded):
+            for part, heads in (("q", 2), ("k", 1), ("v", 1)):
+                dtype, shape, values = trace[f"layers.{layer}.{part}"]
+                self.assertEqual((dtype, shape), ("F32", [run_tokens, heads, 32]))
+                self.close(values, sum(parts[part], []))
+        self.close(tensors.read(self.logits)["logits"][2], sum(logits, []))
+        self.assertEqual(self.metadata()["model"], "model")
+        self.assertAlmostEqual(float(self.metadata()["scale"]), 32 ** -0.5, places=7)
+        self.assertIn(f"{len(self.TEXT)} tokens of a prompt and 5 more", self.metadata()["note"])
+
+    def test_queries_are_those_of_the_last_tokens(self):
+        self.make()
+        arguments = ["--prompt", Reading.TEXT, "--tokens", 20, "--budget", 64, "--page-size", 8]
+        _, whole = self.record(*arguments, "--trace-queries", 100000)
+        self.assertEqual(whole["layers.0.q"][1], [719, 2, 32])
+        for count in (1, 19, 64, 511, 513, 718):
+            _, part = self.record(*arguments, "--trace-queries", count, "--trace-layers", "2,0")
+            self.assertEqual(sorted(part), [f"layers.{i}.{t}" for i in (0, 2) for t in "kqv"])
+            for layer in (0, 2):
+                self.assertEqual(part[f"layers.{layer}.q"][1], [count, 2, 32])
+                self.assertEqual(part[f"layers.{layer}.q"][2], whole[f"layers.{layer}.q"][2][-count * 64:])
+                self.assertEqual(part[f"layers.{layer}.k"], whole[f"layers.{layer}.k"])
+        _, default = self.record(*arguments)
+        self.assertEqual(default["layers.1.q"][1], [64, 2, 32])
+
+    def test_keys_have_the_type_of_the_cache(self):
+        self.make()
+        _, wanted = self.record("--prompt", self.TEXT, "--tokens", 1)
+        for kind, limit in (("f16", 1e-3), ("bf16", 8e-3)):
+            _, made = self.record("--prompt", self.TEXT, "--tokens", 1, "--kv-type", kind)
+            self.assertEqual((made["layers.0.q"][0], made["layers.0.k"][0]), ("F32", kind.upper()))
+            self.assertEqual(made["layers.0.q"], wanted["layers.0.q"])
+            for part in "kv":
+                stored = tensors.decode(tensors.encode(wanted[f"layers.0.{part}"][2], kind.upper()), kind.upper())
+                self.assertEqual(made[f"layers.0.{part}"][2], stored)
+                self.close(made[f"layers.2.{part}"][2], wanted[f"layers.2.{part}"][2], 20 * limit)
+
+    def test_a_text_that_ends_early_has_fewer_tokens(self):
+        self.make()
+        made = self.succeeds("--prompt", "some text", "--tokens", 30)["tokens"]
+        cut = made.index(made[6])
+        self.make({"eos_token_id": made[6]})
+        _, trace = self.record("--prompt", "some text", "--tokens", 30, "--trace-queries", 20)
+        self.assertEqual(trace["layers.0.k"][1], [9 + cut, 1, 32])
+        self.assertEqual(trace["layers.0.q"][1], [9 + cut, 2, 32])
+
+    def test_an_interrupt_leaves_no_file(self):
+        self.make()
+        process = subprocess.Popen([SKIM, "generate", "--model", self.model, "--prompt", "abc", "--tokens", "200000",
+                                    "--trace", self.trace], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 1)
+        self.assertEqual(sorted(path.name for path in self.path.iterdir()), ["model"])
+
+    def test_what_cannot_be_recorded(self):
+        self.make()
+        for words, arguments in (("asks for layer 3; the model has 0 to 2", ["--trace-layers", "0,3"]),
+                                 ("names layer 1 twice", ["--trace-layers", "1,0,1"])):
+            self.refuses(words, "--prompt", "x", "--trace", self.trace, *arguments)
+        self.refuses("choose another place for --trace", "--prompt", "x", "--trace", self.path / "no" / "file")
+        for option in ("--trace-layers", "--trace-queries"):
+            self.fails(2, f"{option} goes with --trace only", "--model", self.model, "--prompt", "x", option, "1")
+        self.assertFalse(self.trace.exists())
+
+
 class Refused(Case):
     def test_usage(self):
         self.make()
@@ -396,6 +550,14 @@ class Refused(Case):
             self.assertRegex(result.stderr, b"skim: .*(are available|no memory|out of memory)")
         self.refuses("no memory for the logits", "--prompt", "x", "--tokens", 2 ** 29, "--logits", self.logits)
         self.assertFalse(self.logits.exists())
+        # The cache has room, and a trace beside it has not.
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        token = 3 * 2 * 32 * 4  # bytes of K and V
+        tokens = int(free * 1024 * 0.7 / token)
+        self.refuses("no memory for a trace of 3 layers", "--prompt", "x", "--tokens", tokens, "--trace",
+                     self.path / "trace")
+        self.assertFalse((self.path / "trace").exists())
 
     def test_output_that_cannot_be_written(self):
         self.make()

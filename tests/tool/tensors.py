@@ -47,6 +47,7 @@ def read(path):
     (length,) = struct.unpack("<Q", content[:8])
     assert length % 8 == 0 and content[8:9] == b"{"
     entries = json.loads(content[8:8 + length])
+    entries.pop("__metadata__", None)
     data, end, tensors = content[8 + length:], 0, {}
     for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
         first, last = entry["data_offsets"]

@@ -52,6 +52,9 @@ int attention_open(struct attention *attention, struct session *session,
                            .layers = config->layers,
                            .kv_size = config->kv_heads * config->head_dim,
                            .type = settings->kv_type ? (skim_type)settings->kv_type : model->type};
+    attention->layer_counts = calloc(config->layers, sizeof *attention->layer_counts);
+    if (!attention->layer_counts)
+        return out_of_memory();
     if (attention->type != SKIM_F32) {
         size_t elements = (size_t)step_tokens * attention->kv_size;
         attention->keys = malloc(elements * sizeof *attention->keys);
@@ -67,6 +70,7 @@ void attention_close(struct attention *attention)
     skim_cache_destroy(attention->cache); // and with it the sequence and an open step
     free(attention->keys);
     free(attention->values);
+    free(attention->layer_counts);
     *attention = (struct attention){0};
 }
 
@@ -108,18 +112,45 @@ static skim_status run_layer(struct attention *attention, uint32_t layer, const 
     return status == SKIM_OK ? skim_queue_finish(attention->session->queue) : status;
 }
 
-static skim_status note(struct attention *attention, uint32_t layer)
+static void add_report(struct attention_counts *counts, const skim_step_report *report)
 {
+    counts->sparse |= report->sparse_sequences > 0;
+    counts->pages_read += report->pages_read;
+    counts->pages_total += report->pages_total;
+    counts->bytes_read += report->bounds_bytes + report->page_bytes;
+    counts->bytes_dense += report->dense_bytes;
+}
+
+static skim_status note(struct attention *attention, uint32_t layer, double seconds)
+{
+    struct attention_layer *own = &attention->layer_counts[layer];
     skim_step_report report = {.size_of = sizeof report};
     skim_status status = skim_step_get_report(attention->step, layer, &report);
     if (status != SKIM_OK)
         return status;
-    attention->counts.sparse |= report.sparse_sequences > 0;
-    attention->counts.pages_read += report.pages_read;
-    attention->counts.pages_total += report.pages_total;
-    attention->counts.bytes_read += report.bounds_bytes + report.page_bytes;
-    attention->counts.bytes_dense += report.dense_bytes;
+    add_report(&attention->counts, &report);
+    add_report(&own->counts, &report);
+    own->seconds[own->calls++ % ATTENTION_TIMES] = (float)seconds;
+    own->counts.seconds += seconds;
     return SKIM_OK;
+}
+
+static void record(const struct attention *attention, uint32_t layer, const float *q,
+                   const float *k, const float *v)
+{
+    bool halves = attention->type != SKIM_F32;
+    if (attention->recorder)
+        recorder_add(attention->recorder, layer, attention->tokens, q,
+                     halves ? (const void *)attention->keys : k,
+                     halves ? (const void *)attention->values : v);
+}
+
+static int layer_failure(const struct attention *attention, skim_status status)
+{
+    char text[8];
+    return skim_cache_error(attention->cache, text, sizeof text)
+               ? session_cache_failure(attention->cache, status)
+               : session_queue_failure(attention->session, status);
 }
 
 int attention_layer(struct attention *attention, uint32_t layer, const float *q, const float *k,
@@ -127,15 +158,14 @@ int attention_layer(struct attention *attention, uint32_t layer, const float *q,
 {
     double start = now();
     skim_status status = run_layer(attention, layer, q, k, v, out);
+    double seconds = now() - start;
+    attention->counts.seconds += seconds;
     if (status == SKIM_OK)
-        status = note(attention, layer);
-    attention->counts.seconds += now() - start;
-    if (status == SKIM_OK)
-        return EXIT_DONE;
-    char text[8];
-    return skim_cache_error(attention->cache, text, sizeof text)
-               ? session_cache_failure(attention->cache, status)
-               : session_queue_failure(attention->session, status);
+        status = note(attention, layer, seconds);
+    if (status != SKIM_OK)
+        return layer_failure(attention, status);
+    record(attention, layer, q, k, v);
+    return EXIT_DONE;
 }
 
 int attention_end(struct attention *attention)
@@ -146,11 +176,50 @@ int attention_end(struct attention *attention)
     if (status != SKIM_OK)
         return session_cache_failure(attention->cache, status);
     attention->step = NULL;
+    if (attention->recorder)
+        recorder_end_step(attention->recorder, attention->tokens);
     return EXIT_DONE;
+}
+
+int attention_fill(struct attention *attention, uint32_t tokens, const void *k, const void *v)
+{
+    int failed = attention_begin(attention, tokens, true);
+    if (failed)
+        return failed;
+    const skim_tensor keys = skim_tensor_host(k, attention->type);
+    const skim_tensor values = skim_tensor_host(v, attention->type);
+    skim_status status = SKIM_OK;
+    for (uint32_t i = 0; i < attention->layers && status == SKIM_OK; i++)
+        status = skim_step_append(attention->step, i, &keys, &values);
+    if (status == SKIM_OK)
+        status = skim_queue_finish(attention->session->queue);
+    failed = status == SKIM_OK ? attention_end(attention) : layer_failure(attention, status);
+    if (failed)
+        attention_cancel(attention);
+    return failed;
 }
 
 void attention_cancel(struct attention *attention)
 {
     skim_step_cancel(attention->step);
     attention->step = NULL;
+}
+
+void attention_reset(struct attention *attention)
+{
+    attention->counts = (struct attention_counts){0};
+    for (uint32_t i = 0; i < attention->layers; i++) {
+        attention->layer_counts[i].counts = (struct attention_counts){0};
+        attention->layer_counts[i].calls = 0;
+    }
+}
+
+double attention_layer_median(const struct attention *attention, uint32_t layer)
+{
+    const struct attention_layer *own = &attention->layer_counts[layer];
+    size_t count = own->calls < ATTENTION_TIMES ? (size_t)own->calls : ATTENTION_TIMES;
+    double seconds[ATTENTION_TIMES];
+    for (size_t i = 0; i < count; i++)
+        seconds[i] = own->seconds[i];
+    return median(seconds, count);
 }

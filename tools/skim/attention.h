@@ -2,14 +2,23 @@
 #ifndef SKIM_TOOL_ATTENTION_H
 #define SKIM_TOOL_ATTENTION_H
 
-#include "model.h"
+#include "recorder.h"
 #include "session.h"
 
-// Sums over steps; whoever wants those of some steps sets them to zero before.
+enum { ATTENTION_TIMES = 1024 };
+
+// Sums over the steps since attention_reset.
 struct attention_counts {
     double seconds; // in the calls
     uint64_t pages_read, pages_total, bytes_read, bytes_dense;
     bool sparse; // whether anything ran sparse
+};
+
+// The same of one layer, and the times of its last calls.
+struct attention_layer {
+    struct attention_counts counts;
+    uint64_t calls;
+    float seconds[ATTENTION_TIMES]; // that of call c at c % ATTENTION_TIMES
 };
 
 struct attention {
@@ -22,6 +31,8 @@ struct attention {
     skim_type type;          // of K and V
     uint16_t *keys, *values; // a step's in that type, if it is not f32
     struct attention_counts counts;
+    struct attention_layer *layer_counts; // [layers]
+    struct recorder *recorder;            // gets what attention_layer is called with; or NULL
 };
 
 // Makes a cache for `capacity` tokens of one sequence, of which at most step_tokens come at once.
@@ -38,7 +49,15 @@ int attention_begin(struct attention *attention, uint32_t tokens, bool dense);
 int attention_layer(struct attention *attention, uint32_t layer, const float *q, const float *k,
                     const float *v, float *out);
 int attention_end(struct attention *attention);
+// A whole step that stores keys and values, the same in every layer and in the cache's type, and
+// attends to nothing.
+int attention_fill(struct attention *attention, uint32_t tokens, const void *k, const void *v);
 // Forgets the step's tokens. Without an open step, nothing.
 void attention_cancel(struct attention *attention);
+
+// Starts all counts again.
+void attention_reset(struct attention *attention);
+// The median of a layer's last times, in seconds; 0 without any.
+double attention_layer_median(const struct attention *attention, uint32_t layer);
 
 #endif

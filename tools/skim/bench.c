@@ -1,5 +1,6 @@
 // skim bench: one layer's decode attention, its verbs, and the machine's ceilings, interleaved.
 #include "bench.h"
+#include "bench_model.h"
 #include "bench_snapshot.h"
 #include "commands.h"
 #include "report.h"
@@ -401,6 +402,8 @@ static double warn_if_busy(void)
 
 int bench_run(const struct settings *settings)
 {
+    if (settings->model)
+        return bench_model(settings, warn_if_busy());
     struct session session;
     int failed = session_open(&session, settings);
     if (failed)

@@ -148,6 +148,7 @@ static int run_layers(struct forward *forward, const uint32_t *tokens, uint32_t 
     embed(forward->model, tokens, count, forward->x);
     rope_angles(forward->frequencies, config->head_dim, forward->length, count, forward->cosines,
                 forward->sines);
+    double start = now();
     for (uint32_t i = 0; i < config->layers; i++) {
         if (forward->stop && *forward->stop)
             return FORWARD_STOPPED;
@@ -156,6 +157,7 @@ static int run_layers(struct forward *forward, const uint32_t *tokens, uint32_t 
             return failed;
         feed_forward(forward, i, count);
     }
+    forward->layers_s = now() - start;
     return EXIT_DONE;
 }
 
@@ -182,4 +184,11 @@ int forward_run(struct forward *forward, const uint32_t *tokens, uint32_t count,
               forward->normed);
     linear_apply(&forward->linear, &model->output, forward->normed, rows, logits);
     return EXIT_DONE;
+}
+
+int forward_fill(struct forward *forward, uint32_t tokens, const void *k, const void *v)
+{
+    int failed = attention_fill(&forward->attention, tokens, k, v);
+    forward->length += failed ? 0 : tokens;
+    return failed;
 }

@@ -17,6 +17,7 @@ struct forward {
     struct attention attention;
     struct linear linear;
     uint64_t length; // tokens so far
+    double layers_s; // seconds of the last run that went into its layers
     float *frequencies, *cosines, *sines;
     // [tokens][...] of one step
     float *x, *normed, *q, *k, *v, *attended, *gate, *up;
@@ -35,5 +36,9 @@ void forward_close(struct forward *forward);
 // exit status or, with the tokens forgotten, FORWARD_STOPPED.
 int forward_run(struct forward *forward, const uint32_t *tokens, uint32_t count, bool dense,
                 enum forward_logits wanted, float *logits);
+
+// Takes 1 to FORWARD_STEP_TOKENS tokens as run that had these keys and values in every layer. k and
+// v are [tokens][kv_heads][head_dim] in the cache's type. Returns an exit status.
+int forward_fill(struct forward *forward, uint32_t tokens, const void *k, const void *v);
 
 #endif

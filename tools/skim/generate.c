@@ -43,13 +43,33 @@ static uint64_t count_rows(const struct generate *generate)
     return generate->settings->logits ? generate->prompt.count + steps : 1;
 }
 
+// Bytes that the host had free at first, or more than any. Reserving memory that is not there
+// succeeds on most systems; using it does not.
+static uint64_t memory_available(const struct generate *generate)
+{
+    const skim_device_info *info = &generate->session.info;
+    bool known = info->type == SKIM_DEVICE_CPU && info->memory_available;
+    return known ? info->memory_available : SIZE_MAX / 2;
+}
+
+static int make_recorder(struct generate *generate, uint64_t capacity)
+{
+    struct attention *attention = &generate->forward.attention;
+    attention->recorder = &generate->recorder;
+    skim_cache_usage usage = {.size_of = sizeof usage};
+    skim_status status = skim_cache_get_usage(attention->cache, &usage);
+    if (status != SKIM_OK)
+        return session_cache_failure(attention->cache, status);
+    uint64_t room = memory_available(generate);
+    return recorder_open(&generate->recorder, generate->settings, &generate->model.config,
+                         attention->type, capacity,
+                         room > usage.device_bytes ? room - usage.device_bytes : 0);
+}
+
 static int make_room(struct generate *generate)
 {
     uint64_t bytes = sizeof(float);
-    // Reserving memory that is not there succeeds on most systems; using it does not.
-    uint64_t room = SIZE_MAX / 2;
-    if (generate->session.info.type == SKIM_DEVICE_CPU && generate->session.info.memory_available)
-        room = generate->session.info.memory_available;
+    uint64_t room = memory_available(generate);
     bool fits = !__builtin_mul_overflow(bytes, count_rows(generate), &bytes) &&
                 !__builtin_mul_overflow(bytes, generate->model.config.vocab, &bytes) &&
                 bytes <= room;
@@ -64,8 +84,9 @@ static int make_room(struct generate *generate)
     if (most && capacity > most)
         report_warning("%llu tokens are more than the %u that the model was made for",
                        (unsigned long long)capacity, most);
-    return forward_open(&generate->forward, &generate->model, &generate->session,
-                        generate->settings, capacity);
+    int failed = forward_open(&generate->forward, &generate->model, &generate->session,
+                              generate->settings, capacity);
+    return failed || !generate->settings->record ? failed : make_recorder(generate, capacity);
 }
 
 // Runs some tokens; the last one's logits are then at the place that is returned by last_logits.
@@ -101,7 +122,7 @@ static int prefill(struct generate *generate)
     progress_clear();
     generate->prefill_s = now() - start;
     generate->prefill_counts = generate->forward.attention.counts;
-    generate->forward.attention.counts = (struct attention_counts){0};
+    attention_reset(&generate->forward.attention);
     return failed;
 }
 
@@ -169,7 +190,7 @@ static int write_logits(struct generate *generate)
                                      .rank = 2,
                                      .shape = {generate->logit_rows, generate->model.config.vocab},
                                      .data = generate->logits};
-    return trace_writer_write(&generate->writer, &tensor, 1);
+    return trace_writer_write(&generate->writer, &tensor, 1, NULL);
 }
 
 // Ctrl-C leaves what there is to be reported, and is a failure.
@@ -189,6 +210,8 @@ static int make_text(struct generate *generate)
         return failed;
     if (generate->settings->logits && !stopped)
         failed = write_logits(generate);
+    if (!failed && generate->settings->record && !stopped)
+        failed = generate_write_trace(generate);
     if (failed == EXIT_DONE || stopped)
         failed = generate_report(generate);
     return stopped ? report_failure("interrupted after %llu of %zu prompt tokens and %zu new ones",
@@ -210,7 +233,9 @@ int generate_run(const struct settings *settings)
     if (!failed)
         failed = session_open(&generate.session, settings);
     if (!failed && settings->logits)
-        failed = trace_writer_open(&generate.writer, settings->logits);
+        failed = trace_writer_open(&generate.writer, settings->logits, "--logits");
+    if (!failed && settings->record)
+        failed = trace_writer_open(&generate.trace_writer, settings->record, "--trace");
     if (!failed)
         failed = make_room(&generate);
     generate.load_s = now() - start;
@@ -219,6 +244,8 @@ int generate_run(const struct settings *settings)
     forward_close(&generate.forward);
     session_close(&generate.session);
     trace_writer_close(&generate.writer);
+    trace_writer_close(&generate.trace_writer);
+    recorder_close(&generate.recorder);
     tokenizer_close(&generate.tokenizer);
     model_close(&generate.model);
     token_list_free(&generate.prompt);

@@ -17,9 +17,11 @@ struct generate {
     bool has_tokenizer;
     struct token_list prompt, made;
     struct forward forward;
-    struct trace_writer writer;
-    float *logits;     // [vocab], or with --logits those of every position
-    size_t logit_rows; // written so far
+    struct trace_writer writer; // of --logits
+    struct recorder recorder;
+    struct trace_writer trace_writer; // of --trace
+    float *logits;                    // [vocab], or with --logits those of every position
+    size_t logit_rows;                // written so far
     enum generate_end end;
     uint64_t prompt_done; // tokens of the prompt that were run
     double load_s, prefill_s, decode_s;
@@ -28,6 +30,9 @@ struct generate {
 
 // Reads --prompt, --prompt-file or --token-ids into generate->prompt. Returns an exit status.
 int generate_read_prompt(struct generate *generate);
+
+// Writes what was recorded for --trace. Returns an exit status.
+int generate_write_trace(struct generate *generate);
 
 // Prints a token that was made, unless all is printed at the end.
 void generate_print_token(const struct generate *generate, uint32_t token);

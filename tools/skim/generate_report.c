@@ -87,17 +87,37 @@ static double share(double part, double whole)
     return whole > 0 ? part / whole : 0;
 }
 
+// What each layer did in decode.
+static json_t *layers_json(const struct generate *generate)
+{
+    const struct attention *attention = &generate->forward.attention;
+    json_t *result = json_array();
+    for (uint32_t i = 0; i < attention->layers && decoded(generate); i++) {
+        const struct attention_counts *counts = &attention->layer_counts[i].counts;
+        json_array_append_new(result,
+                              json_pack("{s:I, s:b, s:o, s:I, s:I, s:I, s:I}", "layer",
+                                        (json_int_t)i, "sparse", counts->sparse, "attention_ms",
+                                        report_real(1e3 * attention_layer_median(attention, i)),
+                                        "pages_read", (json_int_t)counts->pages_read, "pages_total",
+                                        (json_int_t)counts->pages_total, "bytes_read",
+                                        (json_int_t)counts->bytes_read, "bytes_dense",
+                                        (json_int_t)counts->bytes_dense));
+    }
+    return result;
+}
+
 static json_t *make_json(const struct generate *generate)
 {
     const struct attention_counts *decode = &generate->decode_counts;
     json_t *result = json_pack(
-        "{s:s, s:o, s:s, s:s, s:b, s:I, s:o, s:o, s:o, s:s}", "device",
+        "{s:s, s:o, s:s, s:s, s:b, s:o, s:I, s:o, s:o, s:o, s:s}", "device",
         generate->session.info.selector, "model",
         make_text(generate->settings->model, strlen(generate->settings->model)), "architecture",
         generate->model.config.architecture, "kv_type",
-        skim_type_name(generate->forward.attention.type), "sparse", decode->sparse, "prompt_tokens",
-        (json_int_t)generate->prompt.count, "prompt_ids", tokens_json(&generate->prompt), "tokens",
-        tokens_json(&generate->made), "text", text_json(generate), "stopped", ends[generate->end]);
+        skim_type_name(generate->forward.attention.type), "sparse", decode->sparse, "layers",
+        layers_json(generate), "prompt_tokens", (json_int_t)generate->prompt.count, "prompt_ids",
+        tokens_json(&generate->prompt), "tokens", tokens_json(&generate->made), "text",
+        text_json(generate), "stopped", ends[generate->end]);
     const struct {
         const char *key;
         double value;
@@ -147,6 +167,27 @@ static void print_summary(const struct generate *generate)
             report_bytes((double)decode->bytes_dense / (double)steps).text,
             100 * share((double)decode->pages_read, (double)decode->pages_total),
             decode->sparse ? "" : "; nothing ran sparse");
+}
+
+int generate_write_trace(struct generate *generate)
+{
+    const char *folder = generate->settings->model;
+    size_t length = strlen(folder);
+    while (length > 1 && folder[length - 1] == '/')
+        length--;
+    size_t first = length;
+    while (first > 0 && folder[first - 1] != '/')
+        first--;
+    json_t *model = make_text(folder + first, length - first);
+    if (!model)
+        return report_failure("out of memory for the trace; free some and try again");
+    char note[96];
+    snprintf(note, sizeof note, "skim generate %s: %zu tokens of a prompt and %zu more",
+             skim_version(), generate->prompt.count, decoded(generate));
+    int failed = recorder_write(&generate->recorder, &generate->trace_writer,
+                                json_string_value(model), note);
+    json_decref(model);
+    return failed;
 }
 
 int generate_report(const struct generate *generate)

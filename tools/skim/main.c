@@ -20,8 +20,10 @@ static const struct command commands[] = {
     {"bench", "time the verbs on synthetic data of a given shape", NULL,
      "Times each verb of one layer's decode, the sparse and the dense attention as a whole, and\n"
      "the machine's own ceilings, interleaved in one run, on data that is not in the last-level\n"
-     "cache.",
-     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_SHAPE | OPTIONS_BENCH, bench_run},
+     "cache. With --model: whole decode steps of a model, over a cache filled with synthetic keys.",
+     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_LAYERS | OPTIONS_MODEL |
+         OPTIONS_SHAPE | OPTIONS_BENCH,
+     bench_run},
     {"conform", "run the conformance suite on a device", NULL,
      "Runs the conformance suite on a device and ends with 'N passed, N failed, N skipped'.",
      OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_CONFORM, conform_run},
@@ -29,7 +31,8 @@ static const struct command commands[] = {
      "Runs a Llama-family model from a Hugging Face folder and continues the prompt, each time with\n"
      "the likeliest token. The text goes to standard output as it comes; what was read, and how\n"
      "fast, to standard error.",
-     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_LAYERS | OPTIONS_GENERATE,
+     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_LAYERS | OPTIONS_MODEL |
+         OPTIONS_GENERATE,
      generate_run},
 };
 

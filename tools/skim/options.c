@@ -91,7 +91,7 @@ static const option_spec specs[] = {
     {OPTIONS_REPLAY, "out", TEXT, AT(out), 0, 0, NULL, "FILE",
      "write results, lse and the pages read of every query (safetensors)"},
 
-    {OPTIONS_GENERATE, "model", TEXT, AT(model), 0, 0, NULL, "DIR",
+    {OPTIONS_MODEL, "model", TEXT, AT(model), 0, 0, NULL, "DIR",
      "folder of a Hugging Face model: config.json, safetensors, tokenizer.json"},
     {OPTIONS_GENERATE, "prompt", TEXT, AT(prompt), 0, 0, NULL, "TEXT", "the prompt"},
     {OPTIONS_GENERATE, "prompt-file", TEXT, AT(prompt_file), 0, 0, NULL, "FILE",
@@ -106,6 +106,12 @@ static const option_spec specs[] = {
      "of the keys and values in the cache (default: as the model's weights)"},
     {OPTIONS_GENERATE, "logits", TEXT, AT(logits), 0, 0, NULL, "FILE",
      "write the logits of every position (safetensors)"},
+    {OPTIONS_GENERATE, "trace", TEXT, AT(record), 0, 0, NULL, "FILE",
+     "record a trace for skim replay: what the attention gets (safetensors)"},
+    {OPTIONS_GENERATE, "trace-layers", COUNTS, AT(trace_layers), 0, U32, NULL, "N[,N...]",
+     "layers of the trace (default: all)"},
+    {OPTIONS_GENERATE, "trace-queries", COUNT, AT(trace_queries), 1, U32, NULL, "N",
+     "queries of the trace, of the last N tokens that are run (default 64)"},
 
     {OPTIONS_SHAPE, "q-heads", COUNT, AT(q_heads), 1, U32, NULL, "N", "query heads (default 32)"},
     {OPTIONS_SHAPE, "kv-heads", COUNT, AT(kv_heads), 1, U32, NULL, "N", "kv heads (default 8)"},
@@ -118,6 +124,8 @@ static const option_spec specs[] = {
     {OPTIONS_SHAPE, "layers", COUNT, AT(layers), 0, 65536, NULL, "N",
      "layers to rotate through (default 0: enough to leave the last-level cache)"},
 
+    {OPTIONS_BENCH, "model-layers", COUNT, AT(model_layers), 1, 65536, NULL, "N",
+     "with --model: scale to a model of N such layers (default: the folder's)"},
     {OPTIONS_BENCH, "prefill", COUNT, AT(prefill), 0, U32, NULL, "N",
      "also time the dense attention of a prompt of N tokens (default 0: do not)"},
     {OPTIONS_BENCH, "sequences", COUNT, AT(sequences), 0, 4096, NULL, "N",
@@ -139,15 +147,11 @@ static const struct {
     unsigned group;
     const char *heading;
 } headings[] = {
-    {OPTIONS_GENERATE, "Model and prompt:"},
-    {OPTIONS_LAYERS, "Layers:"},
-    {OPTIONS_REPLAY, "Trace:"},
-    {OPTIONS_SHAPE, "Shape:"},
-    {OPTIONS_BENCH, "Measurement:"},
-    {OPTIONS_CONFORM, "Cases:"},
-    {OPTIONS_POLICY, "Policy:"},
-    {OPTIONS_DEVICE, "Where:"},
-    {OPTIONS_COMMON, "Common:"},
+    {OPTIONS_MODEL, "Model:"},   {OPTIONS_GENERATE, "Prompt and text:"},
+    {OPTIONS_LAYERS, "Layers:"}, {OPTIONS_REPLAY, "Trace:"},
+    {OPTIONS_SHAPE, "Shape:"},   {OPTIONS_BENCH, "Measurement:"},
+    {OPTIONS_CONFORM, "Cases:"}, {OPTIONS_POLICY, "Policy:"},
+    {OPTIONS_DEVICE, "Where:"},  {OPTIONS_COMMON, "Common:"},
 };
 
 enum { GROUPS = sizeof headings / sizeof *headings };
@@ -174,7 +178,7 @@ static int wrong_number(const option_spec *spec, const char *text)
     if (spec->kind == SEED)
         return report_usage("--%s takes a whole number, not '%s'", spec->name, text);
     const char *what = spec->kind == REAL     ? "a number"
-                       : spec->kind == COUNTS ? "at most 16 whole numbers with commas between them,"
+                       : spec->kind == COUNTS ? "at most 64 whole numbers with commas between them,"
                                               : "a whole number";
     if (spec->most >= U32)
         return report_usage("--%s takes %s of at least %.10g, not '%s'", spec->name, what,
@@ -190,7 +194,7 @@ static int read_counts(const option_spec *spec, const char *text, count_list *li
     do {
         uint64_t value = 0;
         char *end = NULL;
-        if (list->count == OPTIONS_CONTEXTS ||
+        if (list->count == OPTIONS_COUNTS ||
             !read_count(rest, spec->least, spec->most, &value, &end) || (*end && *end != ','))
             return wrong_number(spec, text);
         list->values[list->count++] = (uint32_t)value;
@@ -343,7 +347,54 @@ static void set_defaults(struct settings *settings)
         .contexts = {.count = 1, .values = {32768}},
         .repeat = 25,
         .tokens = 128,
+        .trace_queries = 64,
     };
+}
+
+// Options that go only with another one, or never: of commands that have the group.
+static const struct {
+    unsigned group;
+    const char *name, *other;
+    bool together;
+} pairs[] = {
+    {OPTIONS_POLICY, "budget", "budget-fraction", false},
+    {OPTIONS_GENERATE, "trace-layers", "trace", true},
+    {OPTIONS_GENERATE, "trace-queries", "trace", true},
+    {OPTIONS_BENCH, "dense-layers", "model", true},
+    {OPTIONS_BENCH, "model-layers", "model", true},
+    // With a model these are its own, or one.
+    {OPTIONS_BENCH, "q-heads", "model", false},
+    {OPTIONS_BENCH, "kv-heads", "model", false},
+    {OPTIONS_BENCH, "head-dim", "model", false},
+    {OPTIONS_BENCH, "layers", "model", false},
+    {OPTIONS_BENCH, "batch", "model", false},
+    {OPTIONS_BENCH, "prefill", "model", false},
+    {OPTIONS_BENCH, "sequences", "model", false},
+    {OPTIONS_BENCH, "snapshot", "model", false},
+};
+
+// seen: by the index of the option in specs, from 1.
+static bool was_seen(const bool *seen, const char *name)
+{
+    for (size_t i = 0; i < SPECS; i++)
+        if (strcmp(specs[i].name, name) == 0)
+            return seen[i + 1];
+    return false;
+}
+
+static int check_pairs(const struct command *command, const bool *seen)
+{
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        if (!(command->groups & pairs[i].group) || !was_seen(seen, pairs[i].name) ||
+            was_seen(seen, pairs[i].other) == pairs[i].together)
+            continue;
+        if (pairs[i].together)
+            return report_usage("--%s goes with --%s only; give both", pairs[i].name,
+                                pairs[i].other);
+        return report_usage("--%s and --%s exclude each other; give one", pairs[i].name,
+                            pairs[i].other);
+    }
+    return EXIT_DONE;
 }
 
 static int read_all(const struct command *command, poptContext context, struct settings *settings)
@@ -356,19 +407,16 @@ static int read_all(const struct command *command, poptContext context, struct s
                                 command->name);
         char *text = poptGetOptArg(context);
         seen[index] = true;
-        int status = read_option(&specs[index - 1], text, settings);
+        int failed = read_option(&specs[index - 1], text, settings);
         free(text);
-        if (status != EXIT_DONE)
-            return status;
+        if (failed)
+            return failed;
     }
     if (settings->help || settings->version)
         return EXIT_DONE;
-    bool budget = false;
-    for (size_t i = 0; i < SPECS; i++)
-        if (strcmp(specs[i].name, "budget") == 0)
-            budget = seen[i + 1];
-    if (budget && settings->budget_fraction > 0)
-        return report_usage("--budget and --budget-fraction exclude each other; give one");
+    int status = check_pairs(command, seen);
+    if (status != EXIT_DONE)
+        return status;
     const char *operand = command->operand ? poptGetArg(context) : NULL;
     if (command->operand && !operand)
         return report_usage("%s needs a %s; 'skim %s --help' says more", command->name,
@@ -425,6 +473,7 @@ void options_free(struct settings *settings)
     free(settings->prompt_file);
     free(settings->token_ids);
     free(settings->logits);
+    free(settings->record);
 }
 
 skim_policy options_policy(const struct settings *settings)

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-enum { OPTIONS_CONTEXTS = 16 };
+enum { OPTIONS_COUNTS = 64 }; // most numbers of one list
 
 // Which groups of options a command takes.
 enum {
@@ -18,12 +18,13 @@ enum {
     OPTIONS_CONFORM = 1 << 5,
     OPTIONS_DEVICE = 1 << 6,
     OPTIONS_LAYERS = 1 << 7,
-    OPTIONS_GENERATE = 1 << 8
+    OPTIONS_GENERATE = 1 << 8,
+    OPTIONS_MODEL = 1 << 9
 };
 
 typedef struct count_list {
     uint32_t count;
-    uint32_t values[OPTIONS_CONTEXTS];
+    uint32_t values[OPTIONS_COUNTS];
 } count_list;
 
 struct settings {
@@ -40,13 +41,16 @@ struct settings {
     uint32_t dense_layers; // of commands that have a model's layers
     // replay
     char *trace, *out;
+    char *model; // of generate and bench
     // generate
-    char *model, *prompt, *prompt_file, *token_ids, *logits;
-    uint32_t tokens, kv_type;
+    char *prompt, *prompt_file, *token_ids, *logits, *record;
+    count_list trace_layers;
+    uint32_t tokens, kv_type, trace_queries;
     bool dense;
     // shape and bench
     uint32_t q_heads, kv_heads, head_dim, type, batch, layers, prefill, sequences, repeat;
-    uint32_t snapshot; // MiB
+    uint32_t model_layers; // 0: the folder's
+    uint32_t snapshot;     // MiB
     count_list contexts;
     // conform
     bool quick;

@@ -262,7 +262,7 @@ int replay_run(const struct settings *settings)
     if (!failed)
         failed = session_open(&replay.session, settings);
     if (!failed && settings->out)
-        failed = trace_writer_open(&replay.writer, settings->out);
+        failed = trace_writer_open(&replay.writer, settings->out, "--out");
     if (!failed)
         failed = replay_all(&replay);
     if (!failed)

@@ -123,7 +123,7 @@ int replay_write(struct replay *replay)
         out[2].data = padded[i];
     }
     if (!failed)
-        failed = trace_writer_write(&replay->writer, tensors, 3 * (size_t)count);
+        failed = trace_writer_write(&replay->writer, tensors, 3 * (size_t)count, NULL);
     for (uint32_t i = 0; padded && i < count; i++)
         free(padded[i]);
     free(padded);

@@ -45,24 +45,27 @@ bool trace_is_at(const struct trace *trace, const char *path);
 void trace_warn_unless_finite(const struct trace *trace);
 
 // Writing safetensors: a list of tensors, then their data in one go.
-enum trace_out_type { TRACE_OUT_F32, TRACE_OUT_I32 };
+enum trace_out_type { TRACE_OUT_F32, TRACE_OUT_I32, TRACE_OUT_F16, TRACE_OUT_BF16 };
 struct trace_out {
     char name[48];
     enum trace_out_type type;
     uint32_t rank;
     uint64_t shape[3];
-    const void *data; // 4-byte elements
+    const void *data;
 };
+enum trace_out_type trace_out_type_of(skim_type type);
 
 // A file that appears under its name only when it is complete.
 struct trace_writer {
     FILE *file;
+    const char *option;     // that named it: "--out"
     char *path, *temporary; // temporary NULL: written in place (a pipe or a device)
 };
 
-// All return an exit status; what failed was reported.
-int trace_writer_open(struct trace_writer *writer, const char *path);
-int trace_writer_write(struct trace_writer *writer, const struct trace_out *tensors, size_t count);
+// All return an exit status; what failed was reported. metadata: an object of strings, or NULL.
+int trace_writer_open(struct trace_writer *writer, const char *path, const char *option);
+int trace_writer_write(struct trace_writer *writer, const struct trace_out *tensors, size_t count,
+                       const json_t *metadata);
 void trace_writer_close(struct trace_writer *writer); // removes what was not completed
 
 #endif

@@ -9,10 +9,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int cannot_write(const char *path, int reason)
+static const struct {
+    const char *name;
+    uint32_t size;
+} types[] = {[TRACE_OUT_F32] = {"F32", 4},
+             [TRACE_OUT_I32] = {"I32", 4},
+             [TRACE_OUT_F16] = {"F16", 2},
+             [TRACE_OUT_BF16] = {"BF16", 2}};
+
+enum trace_out_type trace_out_type_of(skim_type type)
 {
-    return report_failure("cannot write '%s': %s; choose another place for --out", path,
-                          strerror(reason));
+    return type == SKIM_F16 ? TRACE_OUT_F16 : type == SKIM_BF16 ? TRACE_OUT_BF16 : TRACE_OUT_F32;
+}
+
+static int cannot_write(const struct trace_writer *writer, const char *path, int reason)
+{
+    return report_failure("cannot write '%s': %s; choose another place for %s", path,
+                          strerror(reason), writer->option);
 }
 
 static int out_of_memory(void)
@@ -36,7 +49,7 @@ static int open_temporary(struct trace_writer *writer, mode_t mode)
     if (file < 0) {
         int reason = errno;
         free(temporary);
-        return cannot_write(writer->path, reason);
+        return cannot_write(writer, writer->path, reason);
     }
     writer->temporary = temporary;
     if (!mode) {
@@ -63,45 +76,48 @@ static int open_existing(struct trace_writer *writer, const char *path, const st
 {
     if (S_ISREG(state->st_mode)) {
         if (is_standard_output(state))
-            return report_failure("--out is the standard output's file; give another path");
+            return report_failure("%s is the standard output's file; give another path",
+                                  writer->option);
         writer->path = realpath(path, NULL);
         return writer->path ? open_temporary(writer, state->st_mode & 0777)
-                            : cannot_write(path, errno);
+                            : cannot_write(writer, path, errno);
     }
     writer->path = strdup(path);
     if (!writer->path)
         return out_of_memory();
     writer->file = fopen(path, "wbe");
-    return writer->file ? EXIT_DONE : cannot_write(path, errno);
+    return writer->file ? EXIT_DONE : cannot_write(writer, path, errno);
 }
 
-int trace_writer_open(struct trace_writer *writer, const char *path)
+int trace_writer_open(struct trace_writer *writer, const char *path, const char *option)
 {
-    *writer = (struct trace_writer){0};
+    *writer = (struct trace_writer){.option = option};
     struct stat state;
     if (stat(path, &state) == 0)
         return open_existing(writer, path, &state);
     if (errno != ENOENT || !*path)
-        return cannot_write(path, errno);
+        return cannot_write(writer, path, errno);
     if (lstat(path, &state) == 0)
         return report_failure("cannot write '%s': it is a link to nothing; choose another place "
-                              "for --out",
-                              path);
+                              "for %s",
+                              path, option);
     writer->path = strdup(path);
     return writer->path ? open_temporary(writer, 0) : out_of_memory();
 }
 
 static uint64_t tensor_bytes(const struct trace_out *tensor)
 {
-    uint64_t bytes = 4;
+    uint64_t bytes = types[tensor->type].size;
     for (uint32_t i = 0; i < tensor->rank; i++)
         bytes *= tensor->shape[i];
     return bytes;
 }
 
-static char *make_header(const struct trace_out *tensors, size_t count)
+static char *make_header(const struct trace_out *tensors, size_t count, const json_t *metadata)
 {
     json_t *header = json_object();
+    if (metadata)
+        json_object_set_new(header, "__metadata__", json_deep_copy(metadata));
     uint64_t offset = 0;
     for (size_t i = 0; i < count; i++) {
         json_t *shape = json_array();
@@ -109,9 +125,9 @@ static char *make_header(const struct trace_out *tensors, size_t count)
             json_array_append_new(shape, json_integer((json_int_t)tensors[i].shape[d]));
         uint64_t end = offset + tensor_bytes(&tensors[i]);
         json_object_set_new(header, tensors[i].name,
-                            json_pack("{s:s, s:o, s:[I, I]}", "dtype",
-                                      tensors[i].type == TRACE_OUT_F32 ? "F32" : "I32", "shape",
-                                      shape, "data_offsets", (json_int_t)offset, (json_int_t)end));
+                            json_pack("{s:s, s:o, s:[I, I]}", "dtype", types[tensors[i].type].name,
+                                      "shape", shape, "data_offsets", (json_int_t)offset,
+                                      (json_int_t)end));
         offset = end;
     }
     char *text = json_dumps(header, JSON_COMPACT);
@@ -131,9 +147,10 @@ static bool write_header(FILE *file, const char *text)
            fwrite("       ", 1, padded - length, file) == padded - length;
 }
 
-int trace_writer_write(struct trace_writer *writer, const struct trace_out *tensors, size_t count)
+int trace_writer_write(struct trace_writer *writer, const struct trace_out *tensors, size_t count,
+                       const json_t *metadata)
 {
-    char *header = make_header(tensors, count);
+    char *header = make_header(tensors, count, metadata);
     if (!header)
         return out_of_memory();
     bool written = write_header(writer->file, header);
@@ -149,7 +166,7 @@ int trace_writer_write(struct trace_writer *writer, const struct trace_out *tens
     if (!reason && writer->temporary && rename(writer->temporary, writer->path) != 0)
         reason = errno;
     if (reason)
-        return cannot_write(writer->path, reason);
+        return cannot_write(writer, writer->path, reason);
     free(writer->temporary);
     writer->temporary = NULL;
     return EXIT_DONE;
