@@ -23,7 +23,9 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder or hub name of the model")
-    parser.add_argument("--text", required=True, type=Path, help="UTF-8 text to run the model on")
+    prompt = parser.add_mutually_exclusive_group(required=True)
+    prompt.add_argument("--text", type=Path, help="UTF-8 text to run the model on")
+    prompt.add_argument("--token-ids", metavar="N,N...|@FILE", help="or tokens, for a model without a tokenizer")
     parser.add_argument("--out", required=True, type=Path, help="the trace to write")
     parser.add_argument("--tokens", type=int, default=512, help="use at most so many (default 512)")
     parser.add_argument("--queries", type=int, default=64, help="record the last so many (default 64)")
@@ -133,22 +135,33 @@ def collect(calls, layers, kv_heads, queries, dtype):
     return tensors, scales.pop()
 
 
+def read_inputs(options):
+    """What the model is called with: the first --tokens tokens."""
+    import torch
+    from transformers import AutoTokenizer
+
+    if options.text:
+        tokenizer = AutoTokenizer.from_pretrained(options.model)
+        text = options.text.read_text(encoding="utf-8")
+        return tokenizer(text, return_tensors="pt", truncation=True, max_length=options.tokens)
+    ids = options.token_ids
+    ids = Path(ids[1:]).read_text(encoding="utf-8") if ids.startswith("@") else ids
+    return {"input_ids": torch.tensor([[int(word) for word in ids.replace(",", " ").split()][:options.tokens]])}
+
+
 def main():
     options = arguments()
     try:
         import torch
         from safetensors.torch import save_file
-        from transformers import AutoTokenizer
     except ImportError as error:
         fail(f"{error}; pip install torch transformers safetensors")
     if not 1 <= options.queries <= options.tokens:
         fail("--queries must be between 1 and --tokens")
-    text = options.text.read_text(encoding="utf-8")
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
-    inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=options.tokens)
+    inputs = read_inputs(options)
     tokens = inputs["input_ids"].shape[1]
     if tokens < options.tokens:
-        print(f"record_trace: the text gives {tokens} tokens, fewer than {options.tokens}")
+        print(f"record_trace: there are {tokens} tokens, fewer than {options.tokens}")
     if tokens < options.queries:
         fail("the text is shorter than --queries")
     model, calls = run(options.model, inputs)

@@ -412,6 +412,54 @@ class Traces(Case):
         self.assertFalse(self.trace.exists())
 
 
+class Bench(Case):
+    """skim bench --model."""
+
+    def bench(self, *arguments):
+        result = subprocess.run([SKIM, "bench", "--model", self.model, "--repeat", "3", "--json", *map(str, arguments)],
+                                capture_output=True, timeout=120)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+    def test_a_token_is_the_sum_of_its_parts(self):
+        self.make()
+        for one in self.bench("--context", "300,1500", "--budget", 64, "--type", "f32", "--model-layers", 40,
+                              "--dense-layers", 5):
+            self.assertIn(one["context"], (300, 1500))
+            self.assertEqual((one["sparse"], one["layers"], one["model_layers"], one["dense_layers"]),
+                             (True, 3, 40, 5))
+            self.assertEqual((one["type"], one["weight_type"], one["q_heads"], one["kv_heads"], one["head_dim"]),
+                             ("f32", "f32", 2, 1, 32))
+            self.assertEqual(one["layer_weight_bytes"], 4 * 32 * (64 + 32 + 32 + 64 + 3 * 48))
+            dense, sparse = one["dense_layer_attention_ms"], one["sparse_layer_attention_ms"]
+            for kind, attention in (("dense", 40 * dense), ("sparse", 5 * dense + 35 * sparse)):
+                token = one["fixed_ms"] + 40 * one["layer_linear_ms"] + attention
+                self.assertAlmostEqual(one[f"{kind}_token_ms"] / token, 1, places=4)
+                self.assertAlmostEqual(one[f"{kind}_tokens_per_s"] * token / 1e3, 1, places=4)
+                self.assertAlmostEqual(one[f"{kind}_attention_share"] / (attention / token), 1, places=4)
+                # Of the folder's own layers, and medians need not add up.
+                self.assertGreater(one[f"{kind}_step_ms"], 0)
+            self.assertAlmostEqual(one["speedup"], one["dense_token_ms"] / one["sparse_token_ms"], places=3)
+
+    def test_without_model_layers_it_is_the_folder(self):
+        self.make()
+        one = self.bench("--context", 600, "--budget", 5000)
+        self.assertEqual((one["sparse"], one["model_layers"], one["dense_layers"]), (False, 3, 2))
+        result = subprocess.run([SKIM, "bench", "--model", self.model, "--repeat", "2", "--context", "600"],
+                                capture_output=True, timeout=120)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        for words in (b"600 tokens, 2 query and 1 kv heads of 32, f16", b"nothing runs sparse", b"tokens per second"):
+            self.assertIn(words, result.stdout + result.stderr)
+
+    def test_what_it_refuses(self):
+        self.make()
+        for words, arguments in (("memory", ["--context", 1000000000]), ("no config.json", ["--model", self.path])):
+            result = subprocess.run([SKIM, "bench", "--model", self.model, *map(str, arguments)], capture_output=True,
+                                    timeout=120)
+            self.assertEqual((result.returncode, result.stdout), (1, b""))
+            self.assertIn(words, result.stderr.decode().splitlines()[-1])
+
+
 class Refused(Case):
     def test_usage(self):
         self.make()
