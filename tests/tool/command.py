@@ -583,6 +583,8 @@ class Usage(Case):
         self.fails(2, "--device: unknown option", "devices", "--device", "xyz")
         for option in ("--dense-layers", "--model-layers"):
             self.fails(2, f"{option} goes with --model only", "bench", option, "2")
+        self.fails(2, "--kv-type goes with --model only", "bench", "--kv-type", "f16")
+        self.fails(2, "--type and --model exclude each other", "bench", "--model", "folder", "--type", "f16")
         for option in ("--q-heads", "--kv-heads", "--head-dim", "--layers", "--batch", "--prefill", "--sequences",
                        "--snapshot"):
             self.fails(2, f"{option} and --model exclude each other", "bench", "--model", "folder", option, "2")

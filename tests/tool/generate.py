@@ -423,13 +423,13 @@ class Bench(Case):
 
     def test_a_token_is_the_sum_of_its_parts(self):
         self.make()
-        for one in self.bench("--context", "300,1500", "--budget", 64, "--type", "f32", "--model-layers", 40,
+        for one in self.bench("--context", "300,1500", "--budget", 64, "--kv-type", "f16", "--model-layers", 40,
                               "--dense-layers", 5):
             self.assertIn(one["context"], (300, 1500))
             self.assertEqual((one["sparse"], one["layers"], one["model_layers"], one["dense_layers"]),
                              (True, 3, 40, 5))
             self.assertEqual((one["type"], one["weight_type"], one["q_heads"], one["kv_heads"], one["head_dim"]),
-                             ("f32", "f32", 2, 1, 32))
+                             ("f16", "f32", 2, 1, 32))
             self.assertEqual(one["layer_weight_bytes"], 4 * 32 * (64 + 32 + 32 + 64 + 3 * 48))
             dense, sparse = one["dense_layer_attention_ms"], one["sparse_layer_attention_ms"]
             for kind, attention in (("dense", 40 * dense), ("sparse", 5 * dense + 35 * sparse)):
@@ -448,7 +448,7 @@ class Bench(Case):
         result = subprocess.run([SKIM, "bench", "--model", self.model, "--repeat", "2", "--context", "600"],
                                 capture_output=True, timeout=120)
         self.assertEqual(result.returncode, 0, result.stderr)
-        for words in (b"600 tokens, 2 query and 1 kv heads of 32, f16", b"nothing runs sparse", b"tokens per second"):
+        for words in (b"600 tokens, 2 query and 1 kv heads of 32, f32", b"nothing runs sparse", b"tokens per second"):
             self.assertIn(words, result.stdout + result.stderr)
 
     def test_what_it_refuses(self):

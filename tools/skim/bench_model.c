@@ -266,7 +266,6 @@ static int bench_context(const struct settings *settings, struct session *sessio
 {
     // Dense steps are asked for one by one; in the others every layer is sparse.
     struct settings own = *settings;
-    own.kv_type = settings->type;
     own.dense_layers = 0;
     struct bench_model bench = {
         .settings = &own, .session = session, .model = model, .workers = workers};

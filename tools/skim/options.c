@@ -102,7 +102,7 @@ static const option_spec specs[] = {
      "most tokens to generate (default 128)"},
     {OPTIONS_GENERATE, "dense", FLAG, AT(dense), 0, 0, NULL, NULL,
      "read the whole cache for every token, whatever the policy says"},
-    {OPTIONS_GENERATE, "kv-type", CHOICE, AT(kv_type), 0, 0, types, "f32|f16|bf16",
+    {OPTIONS_MODEL, "kv-type", CHOICE, AT(kv_type), 0, 0, types, "f32|f16|bf16",
      "of the keys and values in the cache (default: as the model's weights)"},
     {OPTIONS_GENERATE, "logits", TEXT, AT(logits), 0, 0, NULL, "FILE",
      "write the logits of every position (safetensors)"},
@@ -362,10 +362,12 @@ static const struct {
     {OPTIONS_GENERATE, "trace-queries", "trace", true},
     {OPTIONS_BENCH, "dense-layers", "model", true},
     {OPTIONS_BENCH, "model-layers", "model", true},
+    {OPTIONS_BENCH, "kv-type", "model", true},
     // With a model these are its own, or one.
     {OPTIONS_BENCH, "q-heads", "model", false},
     {OPTIONS_BENCH, "kv-heads", "model", false},
     {OPTIONS_BENCH, "head-dim", "model", false},
+    {OPTIONS_BENCH, "type", "model", false},
     {OPTIONS_BENCH, "layers", "model", false},
     {OPTIONS_BENCH, "batch", "model", false},
     {OPTIONS_BENCH, "prefill", "model", false},
@@ -377,8 +379,8 @@ static const struct {
 static bool was_seen(const bool *seen, const char *name)
 {
     for (size_t i = 0; i < SPECS; i++)
-        if (strcmp(specs[i].name, name) == 0)
-            return seen[i + 1];
+        if (seen[i + 1] && strcmp(specs[i].name, name) == 0)
+            return true;
     return false;
 }
 

@@ -41,11 +41,13 @@ struct settings {
     uint32_t dense_layers; // of commands that have a model's layers
     // replay
     char *trace, *out;
-    char *model; // of generate and bench
+    // a model's
+    char *model;
+    uint32_t kv_type; // 0: as the weights
     // generate
     char *prompt, *prompt_file, *token_ids, *logits, *record;
     count_list trace_layers;
-    uint32_t tokens, kv_type, trace_queries;
+    uint32_t tokens, trace_queries;
     bool dense;
     // shape and bench
     uint32_t q_heads, kv_heads, head_dim, type, batch, layers, prefill, sequences, repeat;
