@@ -5,6 +5,7 @@
 #include <string.h>
 
 #if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
 #include <immintrin.h>
 #define X86 1
 #else
@@ -112,11 +113,17 @@ AVX512_ROW(f32_avx512, SKIM_F32, float, _mm512_loadu_ps)
 AVX512_ROW(f16_avx512, SKIM_F16, uint16_t, AVX512_F16)
 AVX512_ROW(bf16_avx512, SKIM_BF16, uint16_t, AVX512_BF16)
 
+static int has_f16c(void)
+{
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+}
+
 static int is_there(enum dot_level level)
 {
     switch (level) {
     case DOT_AVX2:
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+        return __builtin_cpu_supports("avx2") && has_f16c();
     case DOT_AVX512:
         return __builtin_cpu_supports("avx512f");
     default:

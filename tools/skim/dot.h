@@ -10,7 +10,8 @@ enum dot_level { DOT_PLAIN, DOT_AVX2, DOT_AVX512, DOT_LEVELS };
 typedef float dot_function(const void *weights, const float *x, size_t count);
 
 // Returns the function for weights of a type: of a level, NULL where the processor lacks it, or of
-// the highest there is. All levels give the same bits.
+// the highest there is. All levels give the same bits. Asks the processor, which takes long in a
+// virtual machine.
 dot_function *dot_of_level(skim_type type, enum dot_level level);
 dot_function *dot_best(skim_type type);
 

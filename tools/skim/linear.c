@@ -1,6 +1,5 @@
 #include "linear.h"
 
-#include "dot.h"
 #include "halves.h"
 #include "report.h"
 
@@ -18,6 +17,8 @@ static const double watch_s = 30e-6;
 int linear_open(struct linear *linear, uint32_t threads, uint32_t columns)
 {
     *linear = (struct linear){0};
+    for (skim_type type = SKIM_F32; type <= SKIM_BF16; type++)
+        linear->dots[type] = dot_best(type);
     size_t elements = columns > PANEL_ELEMENTS ? columns : PANEL_ELEMENTS;
     linear->panel = malloc(elements * sizeof *linear->panel);
     linear->workers = workers_create(threads, watch_s);
@@ -37,6 +38,7 @@ void linear_close(struct linear *linear)
 // Work on some rows of a matrix, divided among the workers.
 struct rows {
     const struct matrix *matrix;
+    dot_function *dot;
     const char *weights;
     const float *x;
     float *target;
@@ -60,10 +62,9 @@ static void multiply_rows(void *argument, uint32_t worker)
 {
     (void)worker;
     struct rows *rows = argument;
-    dot_function *dot = dot_best(rows->matrix->type);
     for (uint32_t first, end; take_piece(rows, &first, &end);)
         for (uint32_t r = first; r < end; r++)
-            rows->target[r] = dot(row_of(rows, r), rows->x, rows->matrix->columns);
+            rows->target[r] = rows->dot(row_of(rows, r), rows->x, rows->matrix->columns);
 }
 
 static void convert_rows(void *argument, uint32_t worker)
@@ -90,8 +91,12 @@ static void run(struct linear *linear, struct rows *rows, void (*work)(void *, u
 static void multiply_one(struct linear *linear, const struct matrix *matrix, const float *x,
                          float *y)
 {
-    struct rows rows = {
-        .matrix = matrix, .weights = matrix->data, .x = x, .target = y, .count = matrix->rows};
+    struct rows rows = {.matrix = matrix,
+                        .dot = linear->dots[matrix->type],
+                        .weights = matrix->data,
+                        .x = x,
+                        .target = y,
+                        .count = matrix->rows};
     run(linear, &rows, multiply_rows);
 }
 

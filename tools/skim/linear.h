@@ -2,10 +2,12 @@
 #ifndef SKIM_TOOL_LINEAR_H
 #define SKIM_TOOL_LINEAR_H
 
+#include "dot.h"
 #include "model.h"
 #include "workers.h"
 
 struct linear {
+    dot_function *dots[SKIM_BF16 + 1]; // of each type
     struct workers *workers;
     float *panel; // rows of a matrix of 16-bit numbers, converted
 };
