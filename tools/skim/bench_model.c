@@ -13,7 +13,8 @@
 // Of a step: all of it, its layers, and the attention in them.
 enum part { STEP, LAYERS, ATTENTION, PARTS };
 enum kind { DENSE, SPARSE, KINDS };
-enum { WARM_UP = 2, READ_MAX = 256 << 20 };
+// A ceiling from less than READ_MIN would be that of the caches.
+enum { WARM_UP = 2, READ_MAX = 256 << 20, READ_MIN = 8 << 20 };
 
 static const char *const kind_names[KINDS] = {"dense", "sparse"};
 
@@ -21,7 +22,7 @@ struct bench_model {
     const struct settings *settings; // of the cache: every layer alike
     struct session *session;
     const struct model *model;
-    struct workers *workers; // for the ceiling; NULL: the device's memory is not the host's
+    struct workers *workers; // for the ceiling
     struct forward forward;
     float *logits;
     double *seconds[KINDS][PARTS]; // [repeat]
@@ -100,12 +101,16 @@ static int time_step(struct bench_model *bench, enum kind kind, uint32_t round)
     return EXIT_DONE;
 }
 
+static size_t matrix_bytes(const struct matrix *matrix)
+{
+    return (size_t)matrix->rows * matrix->columns * skim_type_size(matrix->type);
+}
+
 // What plain loops read a second of a layer's weights.
 static void time_read(struct bench_model *bench, uint32_t round)
 {
     const struct matrix *matrix = &bench->model->layers[round % bench->model->config.layers].gate;
-    size_t size = (size_t)matrix->rows * matrix->columns * skim_type_size(matrix->type);
-    size = size < READ_MAX ? size : READ_MAX;
+    size_t size = matrix_bytes(matrix) < READ_MAX ? matrix_bytes(matrix) : READ_MAX;
     double seconds = ceiling_read(bench->workers, matrix->data, size);
     if (round >= WARM_UP)
         bench->read[round - WARM_UP] = (double)size / seconds;
@@ -120,7 +125,7 @@ static int measure(struct bench_model *bench)
         failed = time_step(bench, DENSE, round);
         if (!failed)
             failed = time_step(bench, SPARSE, round);
-        if (bench->workers)
+        if (bench->workers && matrix_bytes(&bench->model->layers[0].gate) >= READ_MIN)
             time_read(bench, round);
     }
     progress_clear();
@@ -172,8 +177,7 @@ static double layer_weights(const struct model *model)
                                              &layer->gate, &layer->up, &layer->down};
     double bytes = 0;
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
-        bytes += (double)matrices[i]->rows * matrices[i]->columns *
-                 (double)skim_type_size(matrices[i]->type);
+        bytes += (double)matrix_bytes(matrices[i]);
     return bytes;
 }
 
@@ -229,10 +233,10 @@ static json_t *evaluate(const struct bench_model *bench, const struct settings *
                         uint32_t context)
 {
     const struct model *model = bench->model;
-    const struct matrix *output = &model->output;
     struct costs costs = find_costs(bench);
     double weights = layer_weights(model);
-    double fixed = (double)output->rows * output->columns * (double)skim_type_size(output->type);
+    double output = (double)matrix_bytes(&model->output);
+    double read = costs.read > 0 ? costs.read : NAN;
     json_t *result = describe(bench, context);
     set(result, "fixed_ms", 1e3 * costs.fixed);
     set(result, "layer_linear_ms", 1e3 * costs.linear);
@@ -243,9 +247,9 @@ static json_t *evaluate(const struct bench_model *bench, const struct settings *
     set(result, "attention_speedup", costs.attention[DENSE] / costs.attention[SPARSE]);
     set(result, "layer_weight_bytes", weights);
     set(result, "linear_gbps", 1e-9 * weights / costs.linear);
-    set(result, "output_gbps", 1e-9 * fixed / costs.fixed);
-    set(result, "read_gbps", bench->workers ? 1e-9 * costs.read : NAN);
-    set(result, "linear_of_limit", bench->workers ? weights / costs.linear / costs.read : NAN);
+    set(result, "output_gbps", 1e-9 * output / costs.fixed);
+    set(result, "read_gbps", 1e-9 * read);
+    set(result, "linear_of_limit", weights / costs.linear / read);
     set_token(result, &costs, given->model_layers ? given->model_layers : model->config.layers,
               given->dense_layers);
     return result;
@@ -326,9 +330,11 @@ static void print_result(const json_t *one)
     }
     table_print(&table);
     printf("\nSparse is %.2f times as fast as dense, and %.1f times in the attention. Weights are "
-           "read at %.1f GB/s; this machine reads them at %.1f.\n",
-           value(one, "speedup"), value(one, "attention_speedup"), value(one, "linear_gbps"),
-           value(one, "read_gbps"));
+           "read at %.1f GB/s",
+           value(one, "speedup"), value(one, "attention_speedup"), value(one, "linear_gbps"));
+    if (value(one, "read_gbps") > 0)
+        printf("; this machine reads them at %.1f", value(one, "read_gbps"));
+    puts(".");
 }
 
 static int print_all(const struct settings *settings, const struct session *session,
