@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int make_room(struct forward *forward, const struct model_config *config, size_t tokens)
 {
@@ -40,20 +41,37 @@ static uint32_t most_columns(const struct model_config *config)
     return most > config->intermediate ? most : config->intermediate;
 }
 
-int forward_open(struct forward *forward, const struct model *model, struct session *session,
-                 const struct settings *settings, uint64_t capacity)
+int forward_open_layers(struct forward *forward, const struct model *model, uint32_t threads,
+                        uint32_t tokens, forward_attend attend, void *argument)
 {
-    *forward = (struct forward){.model = model};
-    uint32_t tokens = capacity < FORWARD_STEP_TOKENS ? (uint32_t)capacity : FORWARD_STEP_TOKENS;
-    // First, for it is what may be too large.
-    int failed = attention_open(&forward->attention, session, settings, model, capacity, tokens);
-    if (!failed)
-        failed = make_room(forward, &model->config, tokens);
-    uint32_t threads = session->limits.threads ? session->limits.threads : settings->threads;
+    forward->model = model;
+    forward->attend = attend;
+    forward->argument = argument;
+    int failed = make_room(forward, &model->config, tokens);
     if (!failed)
         failed = linear_open(&forward->linear, threads ? threads : 1, most_columns(&model->config));
     if (!failed)
         rope_frequencies(&model->config.rope, model->config.head_dim, forward->frequencies);
+    return failed;
+}
+
+static int attend_in_cache(void *argument, uint32_t layer, const float *q, const float *k,
+                           const float *v, float *out)
+{
+    return attention_layer(argument, layer, q, k, v, out);
+}
+
+int forward_open(struct forward *forward, const struct model *model, struct session *session,
+                 const struct settings *settings, uint64_t capacity)
+{
+    *forward = (struct forward){0};
+    uint32_t tokens = capacity < FORWARD_STEP_TOKENS ? (uint32_t)capacity : FORWARD_STEP_TOKENS;
+    // First, for it is what may be too large.
+    int failed = attention_open(&forward->attention, session, settings, model, capacity, tokens);
+    uint32_t threads = session->limits.threads ? session->limits.threads : settings->threads;
+    if (!failed)
+        failed = forward_open_layers(forward, model, threads, tokens, attend_in_cache,
+                                     &forward->attention);
     return failed;
 }
 
@@ -117,7 +135,7 @@ static int attend(struct forward *forward, uint32_t index, uint32_t count)
     }
     rope_apply(forward->q, count, config->q_heads, dim, forward->cosines, forward->sines);
     rope_apply(forward->k, count, config->kv_heads, dim, forward->cosines, forward->sines);
-    int failed = attention_layer(&forward->attention, index, forward->q, forward->k, forward->v,
+    int failed = forward->attend(forward->argument, index, forward->q, forward->k, forward->v,
                                  forward->attended);
     if (failed)
         return failed;
@@ -142,12 +160,24 @@ static void feed_forward(struct forward *forward, uint32_t index, uint32_t count
     add(forward->x, forward->normed, (size_t)count * config->hidden);
 }
 
-static int run_layers(struct forward *forward, const uint32_t *tokens, uint32_t count)
+// The same angles for each of the tokens.
+static void repeat_angles(float *angles, uint32_t half, uint32_t count)
+{
+    for (uint32_t t = 1; t < count; t++)
+        memcpy(angles + (size_t)t * half, angles, half * sizeof *angles);
+}
+
+int forward_layers(struct forward *forward, const uint32_t *tokens, uint32_t count, uint64_t first,
+                   bool together)
 {
     const struct model_config *config = &forward->model->config;
     embed(forward->model, tokens, count, forward->x);
-    rope_angles(forward->frequencies, config->head_dim, forward->length, count, forward->cosines,
-                forward->sines);
+    rope_angles(forward->frequencies, config->head_dim, first, together ? 1 : count,
+                forward->cosines, forward->sines);
+    if (together) {
+        repeat_angles(forward->cosines, config->head_dim / 2, count);
+        repeat_angles(forward->sines, config->head_dim / 2, count);
+    }
     double start = now();
     for (uint32_t i = 0; i < config->layers; i++) {
         if (forward->stop && *forward->stop)
@@ -161,13 +191,22 @@ static int run_layers(struct forward *forward, const uint32_t *tokens, uint32_t 
     return EXIT_DONE;
 }
 
+void forward_logits(struct forward *forward, uint32_t count, uint32_t rows, float *logits)
+{
+    const struct model *model = forward->model;
+    const float *x = forward->x + (size_t)(count - rows) * model->config.hidden;
+    normalise(x, model->norm, rows, model->config.hidden, model->config.norm_epsilon,
+              forward->normed);
+    linear_apply(&forward->linear, &model->output, forward->normed, rows, logits);
+}
+
 int forward_run(struct forward *forward, const uint32_t *tokens, uint32_t count, bool dense,
                 enum forward_logits wanted, float *logits)
 {
     int failed = attention_begin(&forward->attention, count, dense);
     if (failed)
         return failed;
-    failed = run_layers(forward, tokens, count);
+    failed = forward_layers(forward, tokens, count, forward->length, false);
     if (!failed)
         failed = attention_end(&forward->attention);
     if (failed) {
@@ -175,14 +214,8 @@ int forward_run(struct forward *forward, const uint32_t *tokens, uint32_t count,
         return failed;
     }
     forward->length += count;
-    if (wanted == FORWARD_NONE)
-        return EXIT_DONE;
-    const struct model *model = forward->model;
-    uint32_t rows = wanted == FORWARD_ALL ? count : 1;
-    const float *x = forward->x + (size_t)(count - rows) * model->config.hidden;
-    normalise(x, model->norm, rows, model->config.hidden, model->config.norm_epsilon,
-              forward->normed);
-    linear_apply(&forward->linear, &model->output, forward->normed, rows, logits);
+    if (wanted != FORWARD_NONE)
+        forward_logits(forward, count, wanted == FORWARD_ALL ? count : 1, logits);
     return EXIT_DONE;
 }
 
