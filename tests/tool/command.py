@@ -557,7 +557,7 @@ class BadTraces(Case):
 class Usage(Case):
     def test_no_command_and_unknown_commands(self):
         self.fails(2, "--help", *[])
-        self.fails(2, "no command 'evaluate'", "evaluate")
+        self.fails(2, "no command 'estimate'", "estimate")
         self.fails(2, "no command '--budget'", "--budget", "5")
 
     def test_wrong_options(self):

@@ -9,5 +9,6 @@ int replay_run(const struct settings *settings);
 int bench_run(const struct settings *settings);
 int conform_run(const struct settings *settings);
 int generate_run(const struct settings *settings);
+int evaluate_run(const struct settings *settings);
 
 #endif

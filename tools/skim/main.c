@@ -15,14 +15,15 @@ static const struct command commands[] = {
      "Runs the recorded Q, K and V of a trace (safetensors, docs/trace.md) through a cache: the\n"
      "prompt first, then each recorded query. Reports what was read, the share of the dense\n"
      "attention on it, the difference from the dense result, and the times.",
-     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_LAYERS | OPTIONS_REPLAY,
+     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_PAGES | OPTIONS_LAYERS |
+         OPTIONS_REPLAY,
      replay_run},
     {"bench", "time the verbs on synthetic data of a given shape", NULL,
      "Times each verb of one layer's decode, the sparse and the dense attention as a whole, and\n"
      "the machine's own ceilings, interleaved in one run, on data that is not in the last-level\n"
      "cache. With --model: whole decode steps of a model, over a cache filled with synthetic keys.",
-     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_LAYERS | OPTIONS_MODEL |
-         OPTIONS_SHAPE | OPTIONS_BENCH,
+     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_PAGES | OPTIONS_LAYERS |
+         OPTIONS_MODEL | OPTIONS_SHAPE | OPTIONS_BENCH,
      bench_run},
     {"conform", "run the conformance suite on a device", NULL,
      "Runs the conformance suite on a device and ends with 'N passed, N failed, N skipped'.",
@@ -31,9 +32,16 @@ static const struct command commands[] = {
      "Runs a Llama-family model from a Hugging Face folder and continues the prompt, each time with\n"
      "the likeliest token. The text goes to standard output as it comes; what was read, and how\n"
      "fast, to standard error.",
-     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_LAYERS | OPTIONS_MODEL |
-         OPTIONS_GENERATE,
+     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_POLICY | OPTIONS_PAGES | OPTIONS_LAYERS |
+         OPTIONS_MODEL | OPTIONS_GENERATE,
      generate_run},
+    {"evaluate", "measure a model's accuracy against the budget", NULL,
+     "Hides facts in long texts and asks a Llama-family model for them, with each way of choosing\n"
+     "pages: how many answers are right, which share of the attention the pages read hold, and what\n"
+     "was read. A text is read once, densely; every question then goes through the cell's policy,\n"
+     "token by token.",
+     OPTIONS_COMMON | OPTIONS_DEVICE | OPTIONS_PAGES | OPTIONS_MODEL | OPTIONS_EVALUATE,
+     evaluate_run},
 };
 
 enum { COMMANDS = sizeof commands / sizeof *commands };

@@ -2,6 +2,7 @@
 
 #include "number.h"
 #include "report.h"
+#include "texts.h"
 
 #include <errno.h>
 #include <popt.h>
@@ -9,7 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum option_kind { FLAG, TEXT, COUNT, COUNTS, SEED, REAL, CHOICE, FEATURES } option_kind;
+typedef enum option_kind {
+    FLAG,
+    TEXT,
+    COUNT,
+    COUNTS,
+    SEED,
+    REAL,
+    CHOICE,
+    CHOICES,
+    FEATURES
+} option_kind;
 
 struct choice {
     const char *name;
@@ -34,13 +45,22 @@ static const struct choice logs[] = {{"none", SKIM_LOG_NONE},       {"error", SK
                                      {"warning", SKIM_LOG_WARNING}, {"info", SKIM_LOG_INFO},
                                      {"debug", SKIM_LOG_DEBUG},     {0}};
 
+static const struct choice tasks[] = {{"passkey", TEXT_PASSKEY},
+                                      {"facts", TEXT_FACTS},
+                                      {"pair", TEXT_PAIR},
+                                      {"votes", TEXT_VOTES},
+                                      {0}};
+static const struct choice modes[] = {{"dense", EVALUATE_DENSE},   {"head", EVALUATE_HEAD},
+                                      {"group", EVALUATE_GROUP},   {"sinks", EVALUATE_SINKS},
+                                      {"oracle", EVALUATE_ORACLE}, {0}};
+
 typedef struct option_spec {
     unsigned group;
     const char *name;
     option_kind kind;
     size_t offset;                // of the field in settings
     double least, most;           // of a number
-    const struct choice *choices; // of a CHOICE
+    const struct choice *choices; // of a CHOICE or CHOICES
     const char *argument, *help;
 } option_spec;
 
@@ -67,7 +87,7 @@ static const option_spec specs[] = {
      "tokens that attend may read per list (default 1024)"},
     {OPTIONS_POLICY, "budget-fraction", REAL, AT(budget_fraction), 1e-9, 1, NULL, "F",
      "the budget as a share of the length, instead of --budget"},
-    {OPTIONS_POLICY, "page-size", CHOICE, AT(page_size), 0, 0, page_sizes, "P",
+    {OPTIONS_PAGES, "page-size", CHOICE, AT(page_size), 0, 0, page_sizes, "P",
      "tokens in a page: 8, 16, 32 or 64 (default 16)"},
     {OPTIONS_POLICY, "dense-below", COUNT, AT(dense_below), 0, U32, NULL, "N",
      "sequences shorter than N tokens stay dense (default 0)"},
@@ -79,9 +99,9 @@ static const option_spec specs[] = {
      "what summarises a page's keys (default minmax)"},
     {OPTIONS_POLICY, "bounds-type", CHOICE, AT(bounds_type), 0, 0, bounds_types, "native|i8",
      "how bounds are stored (default native: as the keys)"},
-    {OPTIONS_POLICY, "spread", REAL, AT(spread), 0, 1e6, NULL, "LAMBDA",
+    {OPTIONS_PAGES, "spread", REAL, AT(spread), 0, 1e6, NULL, "LAMBDA",
      "weight of the deviation in meanstd (default 1)"},
-    {OPTIONS_POLICY, "sink-pages", COUNT, AT(sink_pages), 0, U32, NULL, "N",
+    {OPTIONS_PAGES, "sink-pages", COUNT, AT(sink_pages), 0, U32, NULL, "N",
      "pages at the start that are always read (default 0)"},
     {OPTIONS_POLICY, "recent-pages", COUNT, AT(recent_pages), 0, U32, NULL, "N",
      "pages at the end that are always read (default 1: the last)"},
@@ -112,6 +132,34 @@ static const option_spec specs[] = {
      "layers of the trace (default: all)"},
     {OPTIONS_GENERATE, "trace-queries", COUNT, AT(trace_queries), 1, U32, NULL, "N",
      "queries of the trace, of the last N tokens that are run (default 64)"},
+
+    {OPTIONS_EVALUATE, "task", CHOICE, AT(task), 0, 0, tasks, "TASK",
+     "what is hidden in the texts: passkey, facts, pair or votes (default passkey)"},
+    {OPTIONS_EVALUATE, "length", COUNTS, AT(lengths), 1, 1 << 28, NULL, "N[,N...]",
+     "tokens of a text with its question (default 8192)"},
+    {OPTIONS_EVALUATE, "mode", CHOICES, AT(modes), 0, 0, modes, "MODE[,MODE...]",
+     "who chooses the pages: dense, head, group, sinks, oracle (default dense,head,sinks)"},
+    {OPTIONS_EVALUATE, "budget", COUNTS, AT(budgets), 1, U32, NULL, "TOKENS[,...]",
+     "tokens that attend may read per list (default 512)"},
+    {OPTIONS_EVALUATE, "combine", CHOICES, AT(combines), 0, 0, combines, "HOW[,HOW...]",
+     "how group combines scores: max, mean, softmax-max, softmax-mean (default softmax-max)"},
+    {OPTIONS_EVALUATE, "bounds", CHOICES, AT(bounds_list), 0, 0, bounds, "KIND[,KIND]",
+     "what summarises a page's keys: minmax, meanstd (default minmax)"},
+    {OPTIONS_EVALUATE, "bounds-type", CHOICES, AT(bounds_types), 0, 0, bounds_types, "TYPE[,TYPE]",
+     "how bounds are stored: native, i8 (default native)"},
+    {OPTIONS_EVALUATE, "dense-layers", COUNTS, AT(dense_layers_list), 0, U32, NULL, "N[,N...]",
+     "the model's first N layers stay dense (default 2)"},
+    {OPTIONS_EVALUATE, "recent-pages", COUNTS, AT(recent_pages_list), 0, U32, NULL, "N[,N...]",
+     "pages at the end that are always read (default 1: the last)"},
+    {OPTIONS_EVALUATE, "questions", COUNT, AT(questions), 1, 1 << 20, NULL, "N",
+     "questions of each cell (default 100)"},
+    {OPTIONS_EVALUATE, "questions-per-context", COUNT, AT(questions_per_context), 1, TEXT_QUESTIONS,
+     NULL, "N", "questions of one text (default: passkey 1, else 4)"},
+    {OPTIONS_EVALUATE, "mask-needle", FLAG, AT(mask_needle), 0, 0, NULL, NULL,
+     "take the pages of what is asked for out of reach"},
+    {OPTIONS_EVALUATE, "show", FLAG, AT(show), 0, 0, NULL, NULL,
+     "show every question and answer; one cell at a time, so that it can be timed"},
+    {OPTIONS_EVALUATE, "seed", SEED, AT(seed), 0, 0, NULL, "N", "seed of the texts (default 0)"},
 
     {OPTIONS_SHAPE, "q-heads", COUNT, AT(q_heads), 1, U32, NULL, "N", "query heads (default 32)"},
     {OPTIONS_SHAPE, "kv-heads", COUNT, AT(kv_heads), 1, U32, NULL, "N", "kv heads (default 8)"},
@@ -147,11 +195,18 @@ static const struct {
     unsigned group;
     const char *heading;
 } headings[] = {
-    {OPTIONS_MODEL, "Model:"},   {OPTIONS_GENERATE, "Prompt and text:"},
-    {OPTIONS_LAYERS, "Layers:"}, {OPTIONS_REPLAY, "Trace:"},
-    {OPTIONS_SHAPE, "Shape:"},   {OPTIONS_BENCH, "Measurement:"},
-    {OPTIONS_CONFORM, "Cases:"}, {OPTIONS_POLICY, "Policy:"},
-    {OPTIONS_DEVICE, "Where:"},  {OPTIONS_COMMON, "Common:"},
+    {OPTIONS_MODEL, "Model:"},
+    {OPTIONS_GENERATE, "Prompt and text:"},
+    {OPTIONS_EVALUATE, "Texts, and lists whose every combination is measured:"},
+    {OPTIONS_LAYERS, "Layers:"},
+    {OPTIONS_REPLAY, "Trace:"},
+    {OPTIONS_SHAPE, "Shape:"},
+    {OPTIONS_BENCH, "Measurement:"},
+    {OPTIONS_CONFORM, "Cases:"},
+    {OPTIONS_POLICY, "Policy:"},
+    {OPTIONS_PAGES, "Pages:"},
+    {OPTIONS_DEVICE, "Where:"},
+    {OPTIONS_COMMON, "Common:"},
 };
 
 enum { GROUPS = sizeof headings / sizeof *headings };
@@ -221,6 +276,23 @@ static int read_choice(const option_spec *spec, const char *text, uint32_t *valu
     return report_usage("--%s takes %s, not '%s'", spec->name, names, text);
 }
 
+// Choices with commas between them.
+static int read_choices(const option_spec *spec, char *text, count_list *list)
+{
+    list->count = 0;
+    for (char *name = text, *rest; name; name = rest) {
+        rest = strchr(name, ',');
+        if (rest)
+            *rest++ = '\0';
+        if (list->count == OPTIONS_COUNTS)
+            return report_usage("--%s takes at most %d names", spec->name, OPTIONS_COUNTS);
+        int failed = read_choice(spec, name, &list->values[list->count++]);
+        if (failed)
+            return failed;
+    }
+    return EXIT_DONE;
+}
+
 static int read_real(const option_spec *spec, const char *text, double *value)
 {
     if (!number_read(text, value) || *value < spec->least || *value > spec->most)
@@ -284,6 +356,8 @@ static int read_option(const option_spec *spec, char *text, struct settings *set
         return read_choice(spec, text, field);
     case FEATURES:
         return read_features(spec, text, field);
+    case CHOICES:
+        return read_choices(spec, text, field);
     }
     return EXIT_FAILED;
 }
@@ -348,6 +422,15 @@ static void set_defaults(struct settings *settings)
         .repeat = 25,
         .tokens = 128,
         .trace_queries = 64,
+        .questions = 100,
+        .lengths = {.count = 1, .values = {8192}},
+        .budgets = {.count = 1, .values = {512}},
+        .modes = {.count = 3, .values = {EVALUATE_DENSE, EVALUATE_HEAD, EVALUATE_SINKS}},
+        .combines = {.count = 1, .values = {SKIM_COMBINE_SOFTMAX_MAX}},
+        .bounds_list = {.count = 1, .values = {SKIM_BOUNDS_MINMAX}},
+        .bounds_types = {.count = 1, .values = {SKIM_BOUNDS_NATIVE}},
+        .dense_layers_list = {.count = 1, .values = {2}},
+        .recent_pages_list = {.count = 1, .values = {1}},
     };
 }
 
@@ -519,4 +602,14 @@ const char *options_bounds_name(uint32_t value)
 const char *options_bounds_type_name(uint32_t bounds_type)
 {
     return choice_name(bounds_types, bounds_type, "native");
+}
+
+const char *options_mode_name(uint32_t mode)
+{
+    return choice_name(modes, mode, "dense");
+}
+
+const char *options_task_name(uint32_t task)
+{
+    return choice_name(tasks, task, "passkey");
 }

@@ -19,7 +19,18 @@ enum {
     OPTIONS_DEVICE = 1 << 6,
     OPTIONS_LAYERS = 1 << 7,
     OPTIONS_GENERATE = 1 << 8,
-    OPTIONS_MODEL = 1 << 9
+    OPTIONS_MODEL = 1 << 9,
+    OPTIONS_PAGES = 1 << 10,
+    OPTIONS_EVALUATE = 1 << 11
+};
+
+// What skim evaluate asks for, and how pages are chosen. Tasks: enum text_task of texts.h.
+enum evaluate_mode {
+    EVALUATE_DENSE,
+    EVALUATE_HEAD,
+    EVALUATE_GROUP,
+    EVALUATE_SINKS,
+    EVALUATE_ORACLE
 };
 
 typedef struct count_list {
@@ -49,6 +60,11 @@ struct settings {
     count_list trace_layers;
     uint32_t tokens, trace_queries;
     bool dense;
+    // evaluate: what is asked, and lists whose every combination is a cell
+    uint32_t task, questions, questions_per_context;
+    bool mask_needle, show;
+    count_list lengths, budgets, modes, combines, bounds_list, bounds_types, dense_layers_list,
+        recent_pages_list;
     // shape and bench
     uint32_t q_heads, kv_heads, head_dim, type, batch, layers, prefill, sequences, repeat;
     uint32_t model_layers; // 0: the folder's
@@ -57,7 +73,7 @@ struct settings {
     // conform
     bool quick;
     char *filter;
-    uint64_t seed;
+    uint64_t seed; // evaluate's too
 };
 
 struct command {
@@ -83,5 +99,7 @@ const char *options_select_name(uint32_t select);
 const char *options_combine_name(uint32_t combine);
 const char *options_bounds_name(uint32_t bounds);
 const char *options_bounds_type_name(uint32_t bounds_type);
+const char *options_mode_name(uint32_t mode);
+const char *options_task_name(uint32_t task);
 
 #endif
