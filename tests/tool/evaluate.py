@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests of skim evaluate: evaluate.py PATH_OF_SKIM PATH_OF_TEXTS [unittest options]."""
+"""Tests of skim evaluate: evaluate.py PATH_OF_SKIM PATH_OF_TEXTS PATH_OF_ANSWERS [unittest options]."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 import generate
 from generate import MODELS
 
-SKIM = TEXTS = ""
+SKIM = TEXTS = ANSWERS = ""
 RETRIEVER = Path(__file__).resolve().parents[2] / "demo" / "retriever"
 KEYS = {"accuracy", "questions", "length", "budget", "mode", "mass_kept", "top10_recall", "task", "combine", "bounds",
         "bounds_type", "dense_layers", "recent_pages", "contexts", "accuracy_low", "accuracy_high", "pages_read",
@@ -177,6 +177,35 @@ class Answers(Case):
                 self.assertEqual((given["question"], given["answer"]), asked[0])
                 self.assertEqual(given["given"], wanted)
 
+    def test_sparse_answers_are_those_of_a_cache(self):
+        """Pages of the tool's own, run verb by verb, give what a cache of tier 1 gives."""
+        self.make()
+        length, budget = 1100, 64
+        cells = self.evaluate("--task", "facts", "--mode", "head,group,sinks", "--length", length, "--questions", 2,
+                              "--budget", budget, "--combine", "max,mean,softmax-max,softmax-mean", "--bounds",
+                              "minmax,meanstd", "--bounds-type", "native,i8", "--dense-layers", "0,1", "--recent-pages",
+                              "1,2", "--kv-type", "f16", "--seed", 3, "--show")
+        body, asked = text("facts", length, 0, 1, seed=3)
+        prompt = self.path / "prompt"
+        prompt.write_text(body)
+        given = set()
+        for cell in cells[::3]:
+            policy = ["--budget", budget, "--dense-layers", cell["dense_layers"], "--recent-pages", cell["recent_pages"],
+                      "--select", "group" if cell["mode"] == "group" else "head"]
+            if cell["mode"] == "sinks":
+                policy += ["--sink-pages", 1]
+            for name in ("combine", "bounds", "bounds_type"):
+                if cell[name] is not None:
+                    policy += ["--" + name.replace("_", "-"), cell[name]]
+            for (question, _), answer in zip(asked, cell["answers"]):
+                result = subprocess.run([ANSWERS, "--model", self.model, "--device", "cpu", "--kv-type", "f16",
+                                         "--prompt-file", prompt, "--prompt", question, "--tokens", "5",
+                                         *map(str, policy)], capture_output=True, timeout=60, check=True)
+                made = bytes(map(int, result.stdout.split(b","))).lstrip(b" ")
+                self.assertEqual(answer["given"], "".join(chr(c) if 32 <= c < 127 else "?" for c in made), cell)
+                given.add(answer["given"])
+        self.assertGreater(len(given), 4)  # policies matter
+
     def test_a_vocabulary_that_is_no_bytes(self):
         self.make({"vocab_size": 403}, tokenizer=(MODELS / "tokenizers/llama3/tokenizer.json").read_bytes())
         cells = self.evaluate("--task", "facts", "--mode", "dense,head", "--length", 700, "--questions", 2, "--budget",
@@ -260,7 +289,7 @@ class Retriever(Case):
 
 
 if __name__ == "__main__":
-    SKIM, TEXTS = sys.argv[1:3]
-    del sys.argv[1:3]
+    SKIM, TEXTS, ANSWERS = sys.argv[1:4]
+    del sys.argv[1:4]
     generate.SKIM = SKIM
     unittest.main(verbosity=1)

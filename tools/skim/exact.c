@@ -395,12 +395,15 @@ void exact_run(struct exact *exact, uint32_t layer, const struct exact_view *vie
         logical[p] = view->hidden && view->hidden[p] ? HIDDEN_PAGE : shown++;
     run.logical = logical;
     gather_queries(&run, q, count, scale);
+    int threads = openblas_get_num_threads();
+    openblas_set_num_threads(1); // each worker has products of its own
     for (run.kv_head = 0; run.kv_head < exact->shape.kv_heads; run.kv_head++) {
         workers_run(exact->workers, run_tiles, &run);
         run_late_pages(&run, shown);
         weigh(&run);
         find_top(&run);
     }
+    openblas_set_num_threads(threads);
     exact->run_queries = run.queries;
 }
 
