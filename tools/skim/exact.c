@@ -91,9 +91,87 @@ uint64_t exact_bytes(const struct exact_shape *shape, uint32_t threads)
     return sum;
 }
 
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE uint32_t to_bits(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+INLINE float from_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// e to the x for x <= 0, to about seven digits, and 0 or nearly so below -87. Without the C library
+// and without a branch, so that loops of it become vector code.
+INLINE float exponential(float x)
+{
+    const uint32_t least = 0xc2ae0000; // -87; of negative numbers, the bits grow as they fall
+    const float whole = 12582912;      // 1.5 * 2^23: added to a small number, it leaves no fraction
+    uint32_t bits = to_bits(x);
+    float scaled = from_bits(bits < least ? bits : least) * 1.44269504f;
+    float shifted = scaled + whole;
+    float f = (scaled - (shifted - whole)) * 0.693147181f;
+    float series =
+        1 + f * (1 + f * (0.5f + f * (0.16666667f + f * (0.041666667f + f * 0.0083333333f))));
+    return series * from_bits((to_bits(shifted) - to_bits(whole) + 127) << 23);
+}
+
+// A page's largest score and sum of exponentials, of every query; scores are [token][query].
+INLINE void reduce_body(const float *restrict scores, uint32_t tokens, uint32_t queries,
+                        float *restrict maxima, float *restrict sums)
+{
+    memcpy(maxima, scores, queries * sizeof *maxima);
+    for (uint32_t t = 1; t < tokens; t++)
+        for (uint32_t i = 0; i < queries; i++) {
+            float score = scores[(size_t)t * queries + i];
+            maxima[i] = score > maxima[i] ? score : maxima[i];
+        }
+    for (uint32_t i = 0; i < queries; i++)
+        sums[i] = 0;
+    for (uint32_t t = 0; t < tokens; t++)
+        for (uint32_t i = 0; i < queries; i++)
+            sums[i] += exponential(scores[(size_t)t * queries + i] - maxima[i]);
+}
+
+// The loops are compiled twice on x86-64, as those of halves.c; the results do not differ.
+#if defined(__x86_64__) && defined(__GNUC__)
+__attribute__((target("avx2"))) static void
+reduce_wide(const float *scores, uint32_t tokens, uint32_t queries, float *maxima, float *sums)
+{
+    reduce_body(scores, tokens, queries, maxima, sums);
+}
+
+static bool is_wide(void)
+{
+    return __builtin_cpu_supports("avx2");
+}
+#else
+#define reduce_wide reduce_plain
+
+static bool is_wide(void)
+{
+    return false;
+}
+#endif
+
+static void reduce_plain(const float *scores, uint32_t tokens, uint32_t queries, float *maxima,
+                         float *sums)
+{
+    reduce_body(scores, tokens, queries, maxima, sums);
+}
+
 int exact_open(struct exact *exact, const struct exact_shape *shape, uint32_t threads)
 {
-    *exact = (struct exact){.shape = *shape, .threads = threads, .max_pages = most_pages(shape)};
+    *exact = (struct exact){.shape = *shape,
+                            .threads = threads,
+                            .max_pages = most_pages(shape),
+                            .reduce = is_wide() ? reduce_wide : reduce_plain};
     struct part parts[PARTS];
     list_parts(shape, threads, parts);
     bool complete = (exact->workers = workers_create(threads, 0)) != NULL;
@@ -177,40 +255,6 @@ static float *weights_of(const struct run *run, uint32_t page)
            ((size_t)run->kv_head * run->exact->max_pages + page) * run->queries;
 }
 
-// e to the x for x <= 0, to about seven digits. Not the C library's, so that loops of it become
-// vector code.
-static inline float exponential(float x)
-{
-    x = x < -87.0f ? -87.0f : x;
-    float scaled = x * 1.44269504f;
-    float rounded = (scaled + 12582912.0f) - 12582912.0f; // to the nearest whole number
-    float f = (scaled - rounded) * 0.693147181f;
-    float series =
-        1 + f * (1 + f * (0.5f + f * (0.16666667f + f * (0.041666667f + f * 0.0083333333f))));
-    int32_t exponent = (int32_t)rounded + 127;
-    uint32_t bits = (uint32_t)exponent << 23;
-    float power;
-    memcpy(&power, &bits, sizeof power);
-    return series * power;
-}
-
-// A page's largest score and sum of exponentials, of every query; scores are [token][query].
-static void reduce_page(const float *restrict scores, uint32_t tokens, uint32_t queries,
-                        float *restrict maxima, float *restrict sums)
-{
-    memcpy(maxima, scores, queries * sizeof *maxima);
-    for (uint32_t t = 1; t < tokens; t++)
-        for (uint32_t i = 0; i < queries; i++) {
-            float score = scores[(size_t)t * queries + i];
-            maxima[i] = score > maxima[i] ? score : maxima[i];
-        }
-    for (uint32_t i = 0; i < queries; i++)
-        sums[i] = 0;
-    for (uint32_t t = 0; t < tokens; t++)
-        for (uint32_t i = 0; i < queries; i++)
-            sums[i] += exponential(scores[(size_t)t * queries + i] - maxima[i]);
-}
-
 static bool is_before(const struct candidate *a, const struct candidate *b)
 {
     return a->score != b->score ? a->score > b->score : a->token < b->token;
@@ -274,8 +318,8 @@ static void run_tiles(void *argument, uint32_t index)
             if (page == HIDDEN_PAGE)
                 continue;
             const float *page_scores = scores + (size_t)t * run->queries;
-            reduce_page(page_scores, page_size, run->queries, maxima_of(run, page),
-                        weights_of(run, page));
+            exact->reduce(page_scores, page_size, run->queries, maxima_of(run, page),
+                          weights_of(run, page));
             keep_page(page_scores, page_size, run->queries, maxima_of(run, page), page, first + t,
                       best);
         }
@@ -317,7 +361,8 @@ static void run_late_pages(const struct run *run, uint32_t first_page)
                 scores[(size_t)i * run->queries + query] =
                     dot(queries + (size_t)query * shape->head_dim,
                         late_key(run, run->rows[query / group], t + i), shape->head_dim);
-        reduce_page(scores, count, run->queries, maxima_of(run, page), weights_of(run, page));
+        run->exact->reduce(scores, count, run->queries, maxima_of(run, page),
+                           weights_of(run, page));
         keep_page(scores, count, run->queries, maxima_of(run, page), page, UINT32_MAX / 2 + t,
                   candidates_of(run, 0));
     }

@@ -33,6 +33,8 @@ struct exact {
     uint32_t *logical; // [page]: which page of the view it is
     void *order;       // [page]: for exact_choose
     uint32_t max_pages, run_queries;
+    void (*reduce)(const float *scores, uint32_t tokens, uint32_t queries, float *maxima,
+                   float *sums);
 };
 
 // Bytes that it takes; 0 if they cannot be counted.
