@@ -122,7 +122,7 @@ class Cells(Case):
             for index in range(questions):
                 body, asked = text(task, length, index, questions)
                 question, answer = asked[0]
-                names = question[1:-1].replace("|", "+").split("+")
+                names = question[1:-1].split("|")
                 hidden = set()
                 for name in names:
                     mark, end = ("(" + name + ":", ")") if task == "votes" else ("[" + name + "=", "]")

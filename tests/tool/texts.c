@@ -115,9 +115,9 @@ static void check_facts(const struct text *text, enum text_task task)
             EXPECT(span->first == 0 || text->bytes[span->first - 1] == ' ', "no word before it");
         }
         for (size_t d = 0; d < 5; d++) {
-            int a = digit_at(text, &question->spans[0], d) - '0';
-            int b = task == TEXT_PAIR ? digit_at(text, &question->spans[1], d) - '0' : 0;
-            EXPECT(question->answer[d] == '0' + (a + b) % 10, "digit %zu of '%s'", d,
+            char a = digit_at(text, &question->spans[0], d);
+            char b = digit_at(text, &question->spans[question->span_count - 1], d);
+            EXPECT(question->answer[d] == (a > b ? a : b), "digit %zu of '%s'", d,
                    question->question);
         }
         char fact[32];

@@ -179,25 +179,7 @@ static void plan_facts(struct source *source, uint32_t count, struct text *text,
     }
 }
 
-static uint32_t add(uint32_t a, uint32_t b)
-{
-    return (a + b) % 10;
-}
-
-static uint32_t find_larger(uint32_t a, uint32_t b)
-{
-    return a > b ? a : b;
-}
-
-// What a question for two facts asks, digit by digit.
-static const struct {
-    char sign;
-    uint32_t (*combine)(uint32_t a, uint32_t b);
-} operators[] = {{'+', add}, {'|', find_larger}};
-
-enum { OPERATOR = 0 }; // the one that is asked for
-
-// Facts as above; question i is for fact i and the next one.
+// Facts as above; question i is for the larger of each two digits of fact i and the next one.
 static void plan_pairs(struct source *source, struct text *text, struct plan *plan)
 {
     plan_facts(source, FACTS, text, plan);
@@ -208,12 +190,10 @@ static void plan_pairs(struct source *source, struct text *text, struct plan *pl
         plan->notes[j].other = i;
         const struct text_question *a = &facts.questions[i];
         const struct text_question *b = &facts.questions[j];
-        snprintf(question->question, sizeof question->question, "[%.*s%c%.*s=", NAME_BYTES,
-                 a->question + 1, operators[OPERATOR].sign, NAME_BYTES, b->question + 1);
+        snprintf(question->question, sizeof question->question, "[%.*s|%.*s=", NAME_BYTES,
+                 a->question + 1, NAME_BYTES, b->question + 1);
         for (uint32_t d = 0; d < DIGITS; d++)
-            question->answer[d] =
-                (char)('0' + operators[OPERATOR].combine((uint32_t)(a->answer[d] - '0'),
-                                                         (uint32_t)(b->answer[d] - '0')));
+            question->answer[d] = a->answer[d] > b->answer[d] ? a->answer[d] : b->answer[d];
     }
 }
 
