@@ -21,6 +21,7 @@ import tensors
 
 SKIM = ""
 MODELS = Path(__file__).resolve().parent.parent / "models"
+RETRIEVER, ANSWERS = MODELS.parent.parent / "demo" / "retriever", MODELS / "retriever.json"
 SEED = 11
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2,
          "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 256}
@@ -134,6 +135,25 @@ class Agreement(Case):
                         self.refuses("the prompt is empty", *arguments)
                         continue
                     self.assertEqual(self.succeeds(*arguments)["prompt_ids"], case["ids"])
+
+
+class Answers(Case):
+    """The retrieval model answers what transformers recorded (make_answers.py)."""
+
+    def test_answers_and_logits_are_those_of_transformers(self):
+        questions = json.loads(ANSWERS.read_text())["questions"]
+        self.assertGreater(len(questions), 5)
+        prompt = self.path / "prompt"
+        for question in questions:
+            with self.subTest(task=question["task"], right=question["right"]):
+                prompt.write_text(question["prompt"])
+                report = self.succeeds("--prompt-file", prompt, "--tokens", 8, "--dense", "--kv-type", "f32",
+                                       "--logits", self.logits, model=RETRIEVER)
+                self.assertEqual(report["tokens"], question["tokens"])
+                _, shape, values = tensors.read(self.logits)["logits"]
+                last = (len(question["prompt"]) - 1) * shape[1]
+                made, wanted = values[last:last + shape[1]], question["logits"]
+                self.assertLess(math.dist(made, wanted), 1e-4 * math.hypot(*wanted))
 
 
 class Texts(Case):
