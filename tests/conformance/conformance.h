@@ -32,6 +32,7 @@ typedef struct conformance_options {
     bool quick;         // only the cases marked quick
     bool stop;          // stop at the first failure
     const char *filter; // only cases whose name contains this; NULL or "": all
+    uint32_t every;     // of those only the first and every so manieth after it; 0: all
     uint64_t seed;      // 0: CONFORMANCE_DEFAULT_SEED
     // Called after each case from the calling thread; may be NULL. A result's text ends with no
     // newline.

@@ -8,9 +8,10 @@
 
 static int usage(void)
 {
-    fputs("usage: conformance [--device SEL] [--quick] [--filter TEXT] [--seed N] [--threads N]\n"
-          "                   [--disable FEATURE,...] [--stop] [--verbose] [--list]\n",
-          stderr);
+    fputs(
+        "usage: conformance [--device SEL] [--quick] [--filter TEXT] [--every N] [--seed N]\n"
+        "                   [--threads N] [--disable FEATURE,...] [--stop] [--verbose] [--list]\n",
+        stderr);
     return 2;
 }
 
@@ -50,6 +51,9 @@ static bool parse_value(conformance_options *options, const char *name, const ch
         return parse_disable(value, &options->disable);
     } else if (strcmp(name, "--seed") == 0) {
         options->seed = strtoull(value, &end, 10);
+        return *value && !*end;
+    } else if (strcmp(name, "--every") == 0) {
+        options->every = (uint32_t)strtoul(value, &end, 10);
         return *value && !*end;
     } else if (strcmp(name, "--threads") == 0) {
         options->threads = (uint32_t)strtoul(value, &end, 10);

@@ -14,12 +14,17 @@ static double now_ms(void)
     return 1e3 * (double)time.tv_sec + 1e-6 * (double)time.tv_nsec;
 }
 
-static bool is_wanted(const conformance_options *options, const test_case *it)
+// seen counts the cases that would be wanted without options->every.
+static bool is_wanted(const conformance_options *options, const test_case *it, uint32_t *seen)
 {
     if (options->quick && !it->quick) {
         return false;
     }
-    return !options->filter || strstr(it->name, options->filter);
+    if (options->filter && !strstr(it->name, options->filter)) {
+        return false;
+    }
+    uint32_t index = (*seen)++;
+    return options->every == 0 || index % options->every == 0;
 }
 
 static uint64_t seed_of(const conformance_options *options)
@@ -32,8 +37,9 @@ void conformance_list(const conformance_options *options,
 {
     case_table table = {0};
     build_table(&table);
+    uint32_t seen = 0;
     for (size_t i = 0; i < table.count; i++) {
-        if (is_wanted(options, &table.cases[i])) {
+        if (is_wanted(options, &table.cases[i], &seen)) {
             visit(user, table.cases[i].name);
         }
     }
@@ -93,8 +99,9 @@ static conformance_status run_table(context *ctx, const case_table *table,
                                     conformance_totals *totals)
 {
     const conformance_options *options = ctx->options;
+    uint32_t seen = 0;
     for (size_t i = 0; i < table->count; i++) {
-        if (!is_wanted(options, &table->cases[i])) {
+        if (!is_wanted(options, &table->cases[i], &seen)) {
             continue;
         }
         conformance_result result;
