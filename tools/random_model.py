@@ -28,9 +28,6 @@ def shape(layers, hidden, intermediate, q_heads, kv_heads, head_dim, vocab, extr
 SHAPES = {
     "llama-3-8b": shape(32, 4096, 14336, 32, 8, 128, 128256, LLAMA3),
     "llama-2-7b": shape(32, 4096, 11008, 32, 32, 128, 32000, LLAMA2),
-    # The retrieval model of demo/retriever.
-    "retriever": shape(5, 128, 384, 4, 2, 64, 256, {"rope_theta": 1e8, "rms_norm_eps": 1e-5,
-                                                    "tie_word_embeddings": True}),
 }
 TYPES = {"f16": ("F16", "float16"), "bf16": ("BF16", "bfloat16"), "f32": ("F32", "float32")}
 BLOCK = 1 << 24  # random numbers that are made at a time

@@ -17,8 +17,8 @@ import transformers
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tools" / "retrieval"))
 import texts  # noqa: E402
 
-TASKS = ("passkey", "facts", "+", "|", "votes")
-LENGTH, QUESTIONS, MOST = 1500, 2, 8
+TASKS = ("passkey", "facts", "pair", "votes")
+LENGTH, QUESTIONS, MOST = 1500, 3, 8
 
 
 def answer(model, ends, prompt):
@@ -57,8 +57,9 @@ def main():
             made, logits = answer(model, ends, prompt.encode())
             questions.append({"task": task, "prompt": prompt, "right": asked[0][1], "tokens": made, "logits": logits})
             print(f"{task}: {bytes(made)!r}, right is {asked[0][1]!r}")
-    options.out.write_text(json.dumps({"transformers": transformers.__version__, "torch": torch.__version__,
-                                       "questions": questions}, indent=0) + "\n")
+    lines = ",\n".join(json.dumps(question) for question in questions)
+    versions = {module.__name__: module.__version__ for module in (torch, transformers)}
+    options.out.write_text(f'{{"versions": {json.dumps(versions)}, "questions": [\n{lines}\n]}}\n')
 
 
 if __name__ == "__main__":
