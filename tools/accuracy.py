@@ -180,9 +180,12 @@ def blocks(studies):
                 made[f"{key} bounds"] = table(rows, accuracy, names=BOUNDS)
                 made[f"{key} bounds mass"] = table(rows, mass, names=BOUNDS)
                 made[f"{key} all"] = table(rows, accuracy)
-    for task in STUDIES:
-        for count in (0, 2):
+    for count in (0, 2):
+        for task in STUDIES:
             made[f"{task} layers {count} lengths"] = lengths_table(studies, task, count)
+        made[f"page sizes layers {count}"] = page_table(studies, count)
+    made["masked"] = masked_table(studies)
+    made["paper"] = paper_table(studies)
     return {name: text for name, text in made.items() if text}
 
 
@@ -198,6 +201,49 @@ def lengths_table(studies, task, layers, budgets=(64, 128, 256, 512, 1024)):
                     shown = [shown[0]] + [""] * (len(budgets) - 1)
                 lines.append(f"| {length} | {name} | " + " | ".join(shown) + " |")
     return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def page_table(studies, layers, budgets=(64, 128, 256, 512, 1024)):
+    lines = ["| page | pages | " + " | ".join(map(str, budgets)) + " |", "|---" * (len(budgets) + 2) + "|"]
+    for size, name in ((8, "side-page-8"), (16, "facts-8192"), (32, "side-page-32"), (64, "side-page-64")):
+        rows = rows_of(studies.get(name, []), layers)
+        for mode in ("oracle", "head", "group softmax-max"):
+            if mode in rows:
+                lines.append(f"| {size} | {mode} | " + " | ".join(accuracy(rows[mode][b]) for b in budgets) + " |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def masked_table(studies):
+    """The most that any budget and number of dense layers gets right when its pages are out of reach."""
+    modes = ["dense", "oracle", "head", "group", "sinks"]
+    lines = ["| task | dense, not masked | " + " | ".join(modes) + " |", "|---" * (len(modes) + 2) + "|"]
+    for task in STUDIES:
+        cells = studies.get(f"side-masked-{task}", [])
+        plain = [cell for cell in studies.get(f"{task}-8192", []) if cell["mode"] == "dense"]
+        if cells:
+            best = [max((cell for cell in cells if cell["mode"] == mode), key=lambda cell: cell["accuracy"])
+                    for mode in modes]
+            lines.append(f"| {task} | {accuracy(plain[0]) if plain else ''} | " + " | ".join(map(accuracy, best)) + " |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+# Figures of Quest's paper (Tang et al., ICML 2024): passkey retrieval at 10,000 tokens, LongChat-7B.
+PAPER = {"Quest (paper)": ["65", "99", "99", "99", "100"], "H2O (paper)": ["≤ 3"] * 5, "TOVA (paper)": ["≤ 8"] * 5,
+         "StreamingLLM (paper)": ["≤ 5"] * 5}
+
+
+def paper_table(studies, budgets=(32, 64, 128, 256, 512)):
+    cells = studies.get("side-paper")
+    if not cells:
+        return ""
+    lines = ["| | " + " | ".join(map(str, budgets)) + " |", "|---" * (len(budgets) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(values) + " |" for name, values in PAPER.items()]
+    for layers in (0, 2):
+        rows = rows_of(cells, layers)
+        for mode in ("head", "group softmax-max", "sinks"):
+            lines.append(f"| {mode}, {layers} dense layers | " + " | ".join(accuracy(rows[mode][b]) for b in budgets)
+                         + " |")
+    return "\n".join(lines)
 
 
 # --- plots
