@@ -62,6 +62,13 @@ class Cells(Case):
                                                         "dense_layers", "recent_pages")}) for cell in cells}
         self.assertEqual(len(whole), len(cells))
 
+    def test_without_a_sparse_layer_no_share_is_told(self):
+        self.make()
+        cell, = self.evaluate("--task", "passkey", "--mode", "head", "--budget", 64, "--length", 300, "--questions", 1,
+                              "--dense-layers", 1000)
+        self.assertEqual((cell["mass_kept"], cell["top10_recall"]), (None, None))
+        self.assertEqual(cell["bytes_read"], cell["bytes_dense"])
+
     def test_dense_keeps_everything_and_so_does_a_budget_for_all(self):
         self.make()
         cells = self.evaluate("--task", "facts", "--mode", "dense,head,group,sinks,oracle", "--budget", 4096,

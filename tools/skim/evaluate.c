@@ -24,8 +24,8 @@ static int check_options(const struct settings *settings)
         return report_usage("evaluate needs --model DIR; 'skim evaluate --help' says more");
     uint32_t most = text_questions((enum text_task)settings->task);
     if (settings->questions_per_context > most)
-        return report_usage("a text of %s has at most %u questions, not %u",
-                            options_task_name(settings->task), most,
+        return report_usage("a text of %s has at most %s, not %u",
+                            options_task_name(settings->task), report_count(most, "question").text,
                             settings->questions_per_context);
     // The length of a text varies, so that questions fall at every place in a page.
     size_t least = text_least((enum text_task)settings->task) +

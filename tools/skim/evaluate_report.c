@@ -59,9 +59,10 @@ static struct figures find_figures(const struct evaluate *evaluate, const struct
 {
     const struct cell_counts *counts = &cell->counts;
     double share = ratio(counts->right, counts->questions);
+    double measured = (double)counts->measured; // 0 where all layers are dense
     return (struct figures){.accuracy = share,
-                            .mass = ratio(counts->mass, (double)counts->measured),
-                            .recall = ratio(counts->recall, (double)counts->measured),
+                            .mass = counts->measured ? counts->mass / measured : NAN,
+                            .recall = counts->measured ? counts->recall / measured : NAN,
                             .pages = ratio((double)counts->pages_read, (double)counts->pages_total),
                             .bytes = ratio((double)counts->bytes_read, (double)counts->bytes_dense),
                             .tokens_per_s = ratio((double)counts->steps, counts->seconds),
@@ -165,6 +166,11 @@ report_text evaluate_describe(const struct cell *cell)
     return text;
 }
 
+static report_text share_or_none(double share)
+{
+    return isnan(share) ? (report_text){"none"} : report_format("%.1f %%", 100 * share);
+}
+
 static void add_row(struct report_table *table, const struct evaluate *evaluate, uint32_t length,
                     uint32_t budget, const struct cell *cell)
 {
@@ -181,8 +187,8 @@ static void add_row(struct report_table *table, const struct evaluate *evaluate,
     table_cell(table, report_format("%.0f to %.0f %%", 100 * figures.interval.low,
                                     100 * figures.interval.high)
                           .text);
-    table_cell(table, report_number("%.1f %%", 100 * figures.mass).text);
-    table_cell(table, report_number("%.1f %%", 100 * figures.recall).text);
+    table_cell(table, share_or_none(figures.mass).text);
+    table_cell(table, share_or_none(figures.recall).text);
     table_cell(table, report_format("%.1f %%", 100 * figures.bytes).text);
 }
 
