@@ -431,6 +431,15 @@ class Traces(Case):
             self.fails(2, f"{option} goes with --trace only", "--model", self.model, "--prompt", "x", option, "1")
         self.assertFalse(self.trace.exists())
 
+    def test_two_files_have_two_names(self):
+        self.make()
+        same = ["--model", self.model, "--prompt", "x", "--trace", self.trace, "--logits", self.trace]
+        self.fails(2, "--logits and --trace name the same file", *same)
+        self.assertEqual(sorted(path.name for path in self.path.iterdir()), ["model"])
+        self.trace.write_bytes(b"kept")
+        self.fails(2, "--logits and --trace name the same file", *same)
+        self.assertEqual(self.trace.read_bytes(), b"kept")
+
 
 class Bench(Case):
     """skim bench --model."""

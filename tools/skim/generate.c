@@ -220,6 +220,23 @@ static int make_text(struct generate *generate)
                    : failed;
 }
 
+// Opens the files that were asked for.
+static int open_files(struct generate *generate)
+{
+    const struct settings *settings = generate->settings;
+    struct trace_writer *logits = &generate->writer;
+    struct trace_writer *trace = &generate->trace_writer;
+    int failed = EXIT_DONE;
+    if (settings->logits)
+        failed = trace_writer_open(logits, settings->logits, "--logits");
+    if (!failed && settings->record)
+        failed = trace_writer_open(trace, settings->record, "--trace");
+    // Of two files under one name the second would replace the first.
+    if (!failed && logits->temporary && trace->temporary && strcmp(logits->path, trace->path) == 0)
+        failed = report_usage("--logits and --trace name the same file; give two");
+    return failed;
+}
+
 int generate_run(const struct settings *settings)
 {
     struct generate generate = {.settings = settings};
@@ -232,10 +249,8 @@ int generate_run(const struct settings *settings)
         failed = generate_read_prompt(&generate);
     if (!failed)
         failed = session_open(&generate.session, settings);
-    if (!failed && settings->logits)
-        failed = trace_writer_open(&generate.writer, settings->logits, "--logits");
-    if (!failed && settings->record)
-        failed = trace_writer_open(&generate.trace_writer, settings->record, "--trace");
+    if (!failed)
+        failed = open_files(&generate);
     if (!failed)
         failed = make_room(&generate);
     generate.load_s = now() - start;
