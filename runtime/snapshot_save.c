@@ -58,7 +58,7 @@ static skim_snapshot *allocate_snapshot(skim_cache *cache, uint32_t page_count)
 }
 
 // The slots that hold the sequence's tokens. In an open step, its last page may have moved to a
-// slot that is not written yet; the old one stays as it was.
+// slot that is not written yet; the old one stays as it was, up to the sequence's end.
 static void hold_pages(skim_snapshot *snapshot, const skim_sequence *sequence)
 {
     skim_cache *cache = snapshot->cache;
