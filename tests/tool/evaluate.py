@@ -265,6 +265,7 @@ class BadInput(Case):
                 ("--budget takes", [*model, "--budget", "0"]),
                 ("--questions takes", [*model, "--questions", "0"]),
                 ("at most 1 question", [*model, "--questions-per-context", "2"]),
+                ("--seed takes at most 9223372036854775807", [*model, "--seed", 2**63]),
                 ("at least", [*model, "--length", "100"]),
                 ("at least", [*model, "--task", "votes", "--length", "700"]),
                 ("one argument too many", [*model, "x"])):

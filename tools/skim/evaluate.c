@@ -27,6 +27,10 @@ static int check_options(const struct settings *settings)
         return report_usage("a text of %s has at most %s, not %u",
                             options_task_name(settings->task), report_count(most, "question").text,
                             settings->questions_per_context);
+    // JSON has no larger numbers.
+    if (settings->seed > INT64_MAX)
+        return report_usage("--seed takes at most %lld, not %llu", (long long)INT64_MAX,
+                            (unsigned long long)settings->seed);
     // The length of a text varies, so that questions fall at every place in a page.
     size_t least = text_least((enum text_task)settings->task) +
                    text_question_bytes((enum text_task)settings->task) + EVALUATE_SHIFT;
