@@ -104,7 +104,7 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     written = write_weights(options.out / "model.safetensors", config, dtype, options.seed)
     (options.out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    print(f"{options.out}: {options.like}, {config['num_hidden_layers']} layers of "
+    print(f"{options.out}: {options.like}, layers: {config['num_hidden_layers']} of "
           f"{SHAPES[options.like]['num_hidden_layers']}, {options.type}, {written / 1e9:.2f} GB")
 
 

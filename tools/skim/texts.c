@@ -231,19 +231,19 @@ static void plan_votes(struct source *source, struct text *text, struct plan *pl
 }
 
 // The step of a text: those of all texts are a permutation.
-static uint32_t find_depth(const struct text_key *key)
+static bool find_depth(const struct text_key *key, uint32_t *depth)
 {
     struct source source = {key->seed};
     stir(&source, key->length);
     uint32_t *depths = malloc(key->contexts * sizeof *depths);
     if (!depths)
-        return key->index;
+        return false;
     for (uint32_t i = 0; i < key->contexts; i++)
         depths[i] = i;
     shuffle(&source, depths, key->contexts);
-    uint32_t depth = depths[key->index];
+    *depth = depths[key->index];
     free(depths);
-    return depth;
+    return true;
 }
 
 static int compare_places(const void *a, const void *b)
@@ -255,8 +255,8 @@ static int compare_places(const void *a, const void *b)
 }
 
 // Places of a passkey go from 1 to 100 % of the text, one in each of as many equal parts as there
-// are texts; others are anywhere.
-static void place_notes(struct source *source, const struct text_key *key, struct plan *plan,
+// are texts; others are anywhere. False: out of memory.
+static bool place_notes(struct source *source, const struct text_key *key, struct plan *plan,
                         uint64_t filler)
 {
     for (uint32_t i = 0; i < plan->count; i++)
@@ -264,10 +264,14 @@ static void place_notes(struct source *source, const struct text_key *key, struc
     if (key->task == TEXT_PASSKEY) {
         uint64_t first = filler / 100;
         uint64_t parts = key->contexts;
-        plan->notes[0].place = parts > 1 ? first + (filler - first) * find_depth(key) / (parts - 1)
+        uint32_t depth = 0;
+        if (!find_depth(key, &depth))
+            return false;
+        plan->notes[0].place = parts > 1 ? first + (filler - first) * depth / (parts - 1)
                                          : first + (filler - first) / 2;
     }
     qsort(plan->notes, plan->count, sizeof *plan->notes, compare_places);
+    return true;
 }
 
 static void note_span(struct text *text, uint32_t question, size_t first, size_t length)
@@ -345,10 +349,13 @@ bool text_make(struct text *text, const struct text_key *key, size_t bytes)
     else
         plan_facts(&source, key->task == TEXT_PASSKEY ? 1 : FACTS, text, &plan);
     write_filler(&source, filler, filler_bytes);
-    place_notes(&source, key, &plan, filler_bytes);
-    mix(text, &plan, filler, filler_bytes);
+    bool placed = place_notes(&source, key, &plan, filler_bytes);
+    if (placed)
+        mix(text, &plan, filler, filler_bytes);
+    else
+        text_free(text);
     free(filler);
-    return true;
+    return placed;
 }
 
 void text_free(struct text *text)
