@@ -1,5 +1,5 @@
-// XXH64, the 64-bit xxHash, from its specification: the checksum of snapshots and of kept values. It
-// finds damage; it proves no origin.
+// XXH64, the 64-bit xxHash, from its specification: the checksum of snapshots and of kept values.
+// It finds damage; it proves no origin.
 #ifndef SKIM_CHECKSUM_H
 #define SKIM_CHECKSUM_H
 

@@ -87,11 +87,11 @@ SKIM_API skim_status skim_snapshot_inspect(skim_read read, void *user, skim_snap
 typedef struct skim_snapshot skim_snapshot;
 
 // Starts a save. args is copied, the blob is not and must live until end, as must what progress
-// points to. Until end the snapshot holds its slots as a fork would: they count as shared, stay taken
-// if the sequence goes, and adding tokens to a last page that is not full takes a slot for a copy,
-// in spite of a reservation. Writes nothing yet and does not block. End with skim_snapshot_end, before the cache is
-// destroyed. Errors: SKIM_INVALID, SKIM_STATE (the sequence is broken), SKIM_NO_MEMORY,
-// SKIM_DEVICE_LOST.
+// points to. Until end the snapshot holds its slots as a fork would: they count as shared, stay
+// taken if the sequence goes, and adding tokens to a last page that is not full takes a slot for a
+// copy, in spite of a reservation. Writes nothing yet and does not block. End with
+// skim_snapshot_end, before the cache is destroyed. Errors: SKIM_INVALID, SKIM_STATE (the sequence
+// is broken), SKIM_NO_MEMORY, SKIM_DEVICE_LOST.
 SKIM_API skim_status skim_snapshot_begin(skim_sequence *sequence,
                                          const skim_snapshot_save_args *args,
                                          skim_snapshot **snapshot);

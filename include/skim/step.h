@@ -96,8 +96,8 @@ SKIM_API skim_status skim_step_pages(skim_step *step, uint32_t entry, uint32_t q
 SKIM_API skim_status skim_step_end(skim_step *step, uint64_t *point);
 
 // Closes the step and leaves every sequence as it was before begin; slots that begin reserved are
-// free again. What was recorded still runs with the next submission: out and lse in host memory must
-// live until that is done (skim_queue_finish). NULL is ignored. Does not block.
+// free again. What was recorded still runs with the next submission: out and lse in host memory
+// must live until that is done (skim_queue_finish). NULL is ignored. Does not block.
 SKIM_API void skim_step_cancel(skim_step *step);
 
 #ifdef __cplusplus

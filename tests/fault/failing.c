@@ -107,12 +107,8 @@ void fault_violation(const char *format, ...)
 
 void fault_describe(const fault_plan *plan, char *text, size_t size)
 {
-    static const char *const kinds[] = {"no fault",
-                                        "allocation",
-                                        "call of ",
-                                        "submission",
-                                        "thread",
-                                        "device loss at call"};
+    static const char *const kinds[] = {"no fault",   "allocation", "call of ",
+                                        "submission", "thread",     "device loss at call"};
     const char *entry = plan->kind == FAULT_ENTRY ? fault_entry_name(plan->entry) : "";
     const char *status = plan->kind == FAULT_ENTRY ? skim_status_name(plan->status) : "";
     if (plan->kind == FAULT_NONE)

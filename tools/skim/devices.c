@@ -100,9 +100,8 @@ static json_t *describe(const struct session *session, const struct settings *se
     if (skim_runtime_device_info(session->runtime, index, &info) != SKIM_OK)
         return NULL;
     skim_device *device = NULL;
-    skim_device_options options = {.size_of = sizeof options,
-                                   .threads = settings->threads,
-                                   .disable = settings->disable};
+    skim_device_options options = {
+        .size_of = sizeof options, .threads = settings->threads, .disable = settings->disable};
     skim_status status = skim_device_open(session->runtime, info.selector, &options, &device);
     if (status != SKIM_OK) {
         char text[512] = "";

@@ -217,8 +217,8 @@ struct evaluate {
     skim_type type;
     uint32_t per_context, contexts;
     struct cells cells[OPTIONS_COUNTS]; // of each length
-    double prefill_s;                     // of the last text
-    struct report_table table;            // of --show
+    double prefill_s;                   // of the last text
+    struct report_table table;          // of --show
 };
 
 // Makes a context of exactly `length` tokens with any of its questions, or, where tokens are no

@@ -28,9 +28,8 @@ int session_open(struct session *session, const struct settings *settings)
     if (failed)
         return failed;
     char text[512] = "";
-    skim_device_options options = {.size_of = sizeof options,
-                                   .threads = settings->threads,
-                                   .disable = settings->disable};
+    skim_device_options options = {
+        .size_of = sizeof options, .threads = settings->threads, .disable = settings->disable};
     const char *selector = settings->device ? settings->device : "auto";
     skim_status status = skim_device_open(session->runtime, selector, &options, &session->device);
     if (status != SKIM_OK) {
