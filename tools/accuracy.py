@@ -174,7 +174,7 @@ def blocks(studies):
             extra = [("recent_pages", "recent")] if name == "side-recent" else []
             rows = rows_of(cells, count, extra)
             key = f"{name} layers {count}"
-            made[key] = table(rows, accuracy, names=None if extra else PLAIN)
+            made[key] = table(rows, accuracy, BUDGETS[:6] if extra else BUDGETS, None if extra else PLAIN)
             made[f"{key} mass"] = table(rows, mass, names=None if extra else PLAIN)
             if any("meanstd" in row for row in rows):
                 made[f"{key} bounds"] = table(rows, accuracy, names=BOUNDS)
