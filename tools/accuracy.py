@@ -30,10 +30,9 @@ STUDIES = {
     "pair": {"--mode": "dense,head,group,sinks,oracle", "--combine": ",".join(COMBINES), "--dense-layers": "0,2"},
     "votes": {"--mode": "dense,head,group,sinks,oracle", "--combine": ",".join(COMBINES), "--dense-layers": "0,2"},
 }
-# Studies of one length, for what would double all others: the paper's own length, the pages that are always read, the size of a page, and
+# Studies of one length, for what would double all others: the pages that are always read, the size of a page, and
 # what is left when the pages of the answer are out of reach.
 SIDE = {
-    "paper": ("passkey", 10240, {"--mode": "dense,head,group,sinks,oracle", "--dense-layers": "0,2"}),
     "recent": ("facts", 8192, {"--mode": "head,group", "--combine": ",".join(COMBINES), "--dense-layers": "0,2",
                                "--recent-pages": "1,2,4"}),
     "page-8": ("facts", 8192, {"--mode": "head,group,oracle", "--dense-layers": "0,2", "--page-size": "8"}),
@@ -233,7 +232,7 @@ PAPER = {"Quest (paper)": ["65", "99", "99", "99", "100"], "H2O (paper)": ["≤ 
 
 
 def paper_table(studies, budgets=(32, 64, 128, 256, 512)):
-    cells = studies.get("side-paper")
+    cells = studies.get("passkey-8192")
     if not cells:
         return ""
     lines = ["| | " + " | ".join(map(str, budgets)) + " |", "|---" * (len(budgets) + 1) + "|"]
