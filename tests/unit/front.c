@@ -25,6 +25,20 @@ static void fail_release(void *user, void *memory, size_t size, size_t alignment
     fail();
 }
 
+static void names_are_of_what_is_there(void **state)
+{
+    (void)state;
+    assert_string_equal(skim_feature_name(SKIM_FEATURE_AVX2), "avx2");
+    assert_string_equal(skim_feature_name(SKIM_FEATURE_AVX512), "avx512");
+    assert_null(skim_feature_name(0));
+    assert_null(skim_feature_name(SKIM_FEATURE_AVX2 | SKIM_FEATURE_AVX512));
+    assert_null(skim_feature_name((uint64_t)1 << 63));
+    assert_string_equal(skim_type_name(SKIM_BF16), "bf16");
+    assert_string_equal(skim_type_name((skim_type)99), "none");
+    assert_int_equal(skim_type_size((skim_type)99), 0);
+    assert_string_equal(skim_status_name((skim_status)99), "unknown status");
+}
+
 static void a_runtime_needs_whole_options(void **state)
 {
     (void)state;
@@ -532,6 +546,7 @@ static void steps_refuse_bad_tensors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_are_of_what_is_there),
         cmocka_unit_test(a_runtime_needs_whole_options),
         cmocka_unit_test(a_struct_of_a_newer_header_is_taken_while_its_new_fields_are_zero),
         FRONT(selectors_name_just_what_there_is),
