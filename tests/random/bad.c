@@ -22,8 +22,9 @@ static bool bad_begin(world *w, cache_model *c, const bad_target *t)
                                                       : 1,
                                          &step);
     skim_status expected = c->step.handle ? SKIM_STATE : SKIM_INVALID;
-    // The first of a sequence named twice may not fit by itself.
-    if (which == 4 && !c->step.handle && t->any->length == c->max_sequence_tokens)
+    // The first of a sequence named twice may not fit by itself, in a cache that can have two.
+    if (which == 4 && !c->step.handle && c->max_sequences > 1 &&
+        t->any->length == c->max_sequence_tokens)
         expected = SKIM_NO_SLOTS;
     return refused(w, c, status, expected, hash, "a wrong skim_step_begin") &&
            check(&c->ctx, step == NULL, "a step was handed out by a begin that failed");
