@@ -10,5 +10,6 @@ typedef struct skim_registration {
 } skim_registration;
 
 extern const skim_backend skim_backend_cpu;
+extern const skim_backend skim_backend_vulkan;
 
 #endif

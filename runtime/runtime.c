@@ -8,7 +8,11 @@
 
 static const skim_registration registrations[] = {
     {"cuda", NULL},
+#ifdef SKIM_HAVE_VULKAN
+    {"vulkan", &skim_backend_vulkan},
+#else
     {"vulkan", NULL},
+#endif
     {"opencl", NULL},
     {"cpu", &skim_backend_cpu},
 };

@@ -1,0 +1,443 @@
+#include "backends/vulkan/vulkan.h"
+
+#include "backends/vulkan/queue.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { PHYSICAL_MAX = 64, LANES_MAX = 16, SHARED_MEMORY = 32768 };
+
+// What is asked of a physical device, in one piece.
+typedef struct physical_device {
+    VkPhysicalDevice handle;
+    VkPhysicalDeviceProperties2 properties;
+    VkPhysicalDeviceIDProperties ids;
+    VkPhysicalDeviceDriverProperties driver;
+    VkPhysicalDeviceSubgroupProperties subgroups;
+    VkPhysicalDeviceMaintenance3Properties memory_limits;
+    VkPhysicalDeviceFeatures2 features;
+    VkPhysicalDeviceVulkan11Features features11;
+    VkPhysicalDeviceVulkan12Features features12;
+    uint32_t family; // that computes
+    uint32_t timestamp_bits;
+} physical_device;
+
+skim_status skim_vulkan_fail(skim_device *device, skim_error *error, VkResult result,
+                             const char *call)
+{
+    switch (result) {
+    case VK_ERROR_OUT_OF_HOST_MEMORY:
+        return skim_fail(error, SKIM_NO_MEMORY, "%s: out of host memory", call);
+    case VK_ERROR_OUT_OF_DEVICE_MEMORY:
+        return skim_fail(error, SKIM_NO_MEMORY, "%s: out of device memory", call);
+    case VK_ERROR_DEVICE_LOST:
+        if (device)
+            atomic_store(&device->lost, true);
+        return skim_fail(error, SKIM_DEVICE_LOST, "%s: the device is lost", call);
+    default:
+        return skim_fail(error, SKIM_FAILED, "%s failed with VkResult %d", call, (int)result);
+    }
+}
+
+// ---- what is there
+
+static void query(const skim_vulkan_instance *instance, VkPhysicalDevice handle,
+                  physical_device *physical)
+{
+    *physical = (physical_device){
+        .handle = handle,
+        .properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                       .pNext = &physical->ids},
+        .ids = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES,
+                .pNext = &physical->driver},
+        .driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES,
+                   .pNext = &physical->subgroups},
+        .subgroups = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES,
+                      .pNext = &physical->memory_limits},
+        .memory_limits = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES},
+        .features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                     .pNext = &physical->features11},
+        .features11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
+                       .pNext = &physical->features12},
+        .features12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES},
+    };
+    instance->GetPhysicalDeviceProperties2(handle, &physical->properties);
+    if (physical->properties.properties.apiVersion >= VK_API_VERSION_1_2)
+        instance->GetPhysicalDeviceFeatures2(handle, &physical->features);
+}
+
+// A family that computes, one without graphics first: it does not wait for what is drawn.
+static bool find_family(const skim_vulkan_instance *instance, physical_device *physical)
+{
+    VkQueueFamilyProperties families[32];
+    uint32_t count = sizeof families / sizeof *families;
+    instance->GetPhysicalDeviceQueueFamilyProperties(physical->handle, &count, families);
+    bool found = false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) || families[i].queueCount == 0)
+            continue;
+        bool alone = !(families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT);
+        if (found && !alone)
+            continue;
+        physical->family = i;
+        physical->timestamp_bits = families[i].timestampValidBits;
+        found = true;
+        if (alone)
+            break;
+    }
+    return found;
+}
+
+// NULL if the device will do, else why not.
+static const char *find_fault(const skim_vulkan_instance *instance, physical_device *physical)
+{
+    const VkPhysicalDeviceLimits *limits = &physical->properties.properties.limits;
+    if (physical->properties.properties.apiVersion < VK_API_VERSION_1_2)
+        return "its driver's Vulkan is older than 1.2";
+    if (!physical->features11.storageBuffer16BitAccess)
+        return "its driver has no 16-bit storage (storageBuffer16BitAccess)";
+    if (!physical->features12.bufferDeviceAddress)
+        return "its driver has no buffer addresses (bufferDeviceAddress)";
+    if (!physical->features12.timelineSemaphore)
+        return "its driver has no timeline semaphores";
+    if (limits->maxComputeSharedMemorySize < SHARED_MEMORY)
+        return "it has less than 32 KiB of shared memory";
+    if (limits->maxComputeWorkGroupInvocations < SKIM_SELECT_THREADS ||
+        limits->maxComputeWorkGroupSize[0] < SKIM_SELECT_THREADS)
+        return "its workgroups have fewer than 256 threads";
+    if (limits->maxPushConstantsSize < 128)
+        return "its push constants have fewer than 128 bytes";
+    if (!find_family(instance, physical))
+        return "it has no queue that computes";
+    return NULL;
+}
+
+static skim_device_type type_of(const physical_device *physical)
+{
+    switch (physical->properties.properties.deviceType) {
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+        return SKIM_DEVICE_INTEGRATED;
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+        return SKIM_DEVICE_DISCRETE;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:
+        return SKIM_DEVICE_SOFTWARE;
+    default:
+        return SKIM_DEVICE_OTHER;
+    }
+}
+
+// The devices that will do, real ones first; returns how many. Without any, reason says why.
+static uint32_t list_devices(const skim_vulkan_instance *instance, VkPhysicalDevice *devices,
+                             char *reason, size_t reason_size)
+{
+    VkPhysicalDevice handles[PHYSICAL_MAX];
+    uint32_t count = PHYSICAL_MAX, kept = 0;
+    VkResult result = instance->EnumeratePhysicalDevices(instance->handle, &count, handles);
+    if (result < VK_SUCCESS) {
+        snprintf(reason, reason_size, "vkEnumeratePhysicalDevices failed with %d", (int)result);
+        return 0;
+    }
+    snprintf(reason, reason_size, "the Vulkan loader knows no device");
+    for (int software = 0; software < 2; software++) {
+        for (uint32_t i = 0; i < count; i++) {
+            physical_device physical;
+            query(instance, handles[i], &physical);
+            if ((type_of(&physical) == SKIM_DEVICE_SOFTWARE) != software)
+                continue;
+            const char *fault = find_fault(instance, &physical);
+            if (fault)
+                snprintf(reason, reason_size, "%.100s cannot be used: %s",
+                         physical.properties.properties.deviceName, fault);
+            else
+                devices[kept++] = handles[i];
+        }
+    }
+    return kept;
+}
+
+static uint64_t memory_total(const VkPhysicalDeviceMemoryProperties *memory)
+{
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < memory->memoryHeapCount; i++)
+        if (memory->memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT &&
+            memory->memoryHeaps[i].size > total)
+            total = memory->memoryHeaps[i].size;
+    return total;
+}
+
+static void fill_info(const skim_vulkan_instance *instance, const physical_device *physical,
+                      uint32_t index, skim_device_info *info)
+{
+    const VkPhysicalDeviceProperties *properties = &physical->properties.properties;
+    size_t size_of = info->size_of;
+    memset(info, 0, sizeof *info);
+    info->size_of = size_of;
+    snprintf(info->selector, sizeof info->selector, "vulkan:%u", index);
+    snprintf(info->backend, sizeof info->backend, "vulkan");
+    snprintf(info->name, sizeof info->name, "%.*s", (int)sizeof info->name - 1,
+             properties->deviceName);
+    snprintf(info->driver, sizeof info->driver, "%.60s %.60s", physical->driver.driverName,
+             physical->driver.driverInfo);
+    info->type = type_of(physical);
+    memcpy(info->uuid, physical->ids.deviceUUID, sizeof info->uuid);
+    VkPhysicalDeviceMemoryProperties2 memory = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
+    instance->GetPhysicalDeviceMemoryProperties2(physical->handle, &memory);
+    info->memory_total = memory_total(&memory.memoryProperties);
+    info->memory_available = info->memory_total;
+}
+
+static uint32_t enumerate(const skim_host *host, skim_device_info *infos, uint32_t capacity,
+                          char *reason, size_t reason_size)
+{
+    (void)host;
+    skim_vulkan_instance instance;
+    VkPhysicalDevice devices[PHYSICAL_MAX];
+    if (!skim_vulkan_instance_open(&instance, reason, reason_size))
+        return 0;
+    uint32_t count = list_devices(&instance, devices, reason, reason_size);
+    count = count < capacity ? count : capacity;
+    for (uint32_t i = 0; i < count; i++) {
+        physical_device physical;
+        query(&instance, devices[i], &physical);
+        fill_info(&instance, &physical, i, &infos[i]);
+    }
+    skim_vulkan_instance_close(&instance);
+    return count;
+}
+
+// ---- opening
+
+static bool has_extension(const skim_vulkan_device *device, const char *name)
+{
+    VkExtensionProperties properties[512];
+    uint32_t count = sizeof properties / sizeof *properties;
+    if (device->instance.EnumerateDeviceExtensionProperties(device->physical, NULL, &count,
+                                                            properties) < VK_SUCCESS)
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        if (strcmp(properties[i].extensionName, name) == 0)
+            return true;
+    return false;
+}
+
+static uint64_t find_features(const physical_device *physical, uint64_t disable)
+{
+    const VkSubgroupFeatureFlags wanted =
+        VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
+    const VkPhysicalDeviceSubgroupProperties *subgroups = &physical->subgroups;
+    uint64_t features = 0;
+    if ((subgroups->supportedOperations & wanted) == wanted &&
+        subgroups->supportedStages & VK_SHADER_STAGE_COMPUTE_BIT && subgroups->subgroupSize >= 4 &&
+        subgroups->subgroupSize <= SKIM_THREADS)
+        features |= SKIM_FEATURE_SUBGROUPS;
+    if (physical->features12.shaderFloat16)
+        features |= SKIM_FEATURE_FP16;
+    return features & ~disable;
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static void fill_limits(skim_limits *limits, const physical_device *physical, uint64_t features,
+                        uint64_t memory)
+{
+    const uint32_t types = 1u << SKIM_F32 | 1u << SKIM_F16 | 1u << SKIM_BF16;
+    const uint32_t *groups = physical->properties.properties.limits.maxComputeWorkGroupCount;
+    const uint64_t addressable = (uint64_t)1 << 35; // 31 bits of units of 16 bytes
+    *limits = (skim_limits){
+        .size_of = sizeof *limits,
+        .features = features,
+        .kv_types = types,
+        .io_types = types,
+        .head_dim_min = 32,
+        .head_dim_max = 256,
+        .head_dim_multiple = 8,
+        .page_sizes = 8 + 16 + 32 + 64,
+        .heads_max = 1024,
+        .rows_max = smaller(groups[2], groups[1]),
+        .pages_max = smaller(groups[0], (uint32_t)1 << 22),
+        .slots_max = (uint32_t)1 << 31,
+        .buffer_size_max = memory < addressable ? memory : addressable,
+        .timestamps = physical->timestamp_bits > 0 ? SKIM_VULKAN_MARKS : 0,
+        .bounds_types = 1u << SKIM_BOUNDS_NATIVE | 1u << SKIM_BOUNDS_I8,
+    };
+}
+
+// Chunks are powers of two, so that a shift finds the chunk of a unit.
+static void set_chunks(skim_vulkan_device *device, uint64_t most)
+{
+    uint64_t size = 65536;
+    device->chunk_shift = 12;
+    while (size <= most / 2 && size < (uint64_t)1 << 35) {
+        size *= 2;
+        device->chunk_shift++;
+    }
+    device->chunk_size = size;
+}
+
+static VkResult create_device(skim_vulkan_device *device, const physical_device *physical,
+                              uint64_t features)
+{
+    const float priority = 0.5f;
+    const VkDeviceQueueCreateInfo queue = {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+        .queueFamilyIndex = physical->family,
+        .queueCount = 1,
+        .pQueuePriorities = &priority,
+    };
+    VkPhysicalDeviceVulkan12Features features12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+        .bufferDeviceAddress = VK_TRUE,
+        .timelineSemaphore = VK_TRUE,
+        .shaderFloat16 = (features & SKIM_FEATURE_FP16) != 0,
+    };
+    VkPhysicalDeviceVulkan11Features features11 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
+        .pNext = &features12,
+        .storageBuffer16BitAccess = VK_TRUE,
+    };
+    const char *extensions[2];
+    uint32_t count = 0;
+    device->has_budget = has_extension(device, "VK_EXT_memory_budget");
+    if (device->has_budget)
+        extensions[count++] = "VK_EXT_memory_budget";
+    // A driver that has it demands that it is asked for.
+    if (has_extension(device, "VK_KHR_portability_subset"))
+        extensions[count++] = "VK_KHR_portability_subset";
+    const VkDeviceCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+        .pNext = &features11,
+        .queueCreateInfoCount = 1,
+        .pQueueCreateInfos = &queue,
+        .enabledExtensionCount = count,
+        .ppEnabledExtensionNames = extensions,
+    };
+    return device->instance.CreateDevice(device->physical, &info, NULL, &device->handle);
+}
+
+static void destroy_device(skim_vulkan_device *device)
+{
+    const skim_host *host = device->base->host;
+    if (device->handle && device->vk.DestroyDevice) {
+        if (device->wipe_pool)
+            device->vk.DestroyCommandPool(device->handle, device->wipe_pool, NULL);
+        skim_vulkan_pipelines_deinit(device);
+        device->vk.DestroyDevice(device->handle, NULL);
+    }
+    skim_vulkan_instance_close(&device->instance);
+    skim_mutex_deinit(&device->queue_mutex);
+    skim_release(host, device, sizeof *device);
+}
+
+static skim_status open_physical(skim_vulkan_device *device, skim_device *base, uint32_t index,
+                                 uint64_t disable, skim_error *error)
+{
+    char reason[256] = "";
+    VkPhysicalDevice devices[PHYSICAL_MAX];
+    if (!skim_vulkan_instance_open(&device->instance, reason, sizeof reason))
+        return skim_fail(error, SKIM_NO_DEVICE, "%s", reason);
+    if (index >= list_devices(&device->instance, devices, reason, sizeof reason))
+        return skim_fail(error, SKIM_NO_DEVICE, "the device is there no longer: %s", reason);
+    device->physical = devices[index];
+
+    physical_device physical;
+    query(&device->instance, device->physical, &physical);
+    const char *fault = find_fault(&device->instance, &physical);
+    if (fault)
+        return skim_fail(error, SKIM_NO_DEVICE, "%s", fault);
+    const VkPhysicalDeviceLimits *limits = &physical.properties.properties.limits;
+    const uint64_t features = find_features(&physical, disable);
+    VkPhysicalDeviceMemoryProperties2 memory = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
+    device->instance.GetPhysicalDeviceMemoryProperties2(device->physical, &memory);
+    device->memory = memory.memoryProperties;
+    device->family = physical.family;
+    device->timestamp_period = (double)limits->timestampPeriod;
+    device->timestamp_mask = physical.timestamp_bits >= 64
+                                 ? UINT64_MAX
+                                 : ((uint64_t)1 << physical.timestamp_bits) - 1;
+    device->lanes_max = LANES_MAX;
+    if (features & SKIM_FEATURE_SUBGROUPS && physical.subgroups.subgroupSize < LANES_MAX)
+        device->lanes_max = physical.subgroups.subgroupSize;
+    device->submission_work = type_of(&physical) == SKIM_DEVICE_DISCRETE ? 5e11 : 5e10;
+    set_chunks(device, physical.memory_limits.maxMemoryAllocationSize);
+    fill_info(&device->instance, &physical, index, &base->info);
+    fill_limits(&base->limits, &physical, features, base->info.memory_total);
+
+    VkResult result = create_device(device, &physical, features);
+    if (result != VK_SUCCESS) {
+        device->handle = VK_NULL_HANDLE;
+        return skim_vulkan_fail(NULL, error, result, "vkCreateDevice");
+    }
+    const char *missing = NULL;
+    if (!skim_vulkan_functions_fill(&device->vk, &device->instance, device->handle, &missing)) {
+        // What is there may not include what destroys it: the loader's table has that.
+        PFN_vkDestroyDevice destroy = (PFN_vkDestroyDevice)device->instance.GetDeviceProcAddr(
+            device->handle, "vkDestroyDevice");
+        if (destroy)
+            destroy(device->handle, NULL);
+        device->handle = VK_NULL_HANDLE;
+        return skim_fail(error, SKIM_FAILED, "the driver has no %s", missing);
+    }
+    device->vk.GetDeviceQueue(device->handle, device->family, 0, &device->queue);
+    skim_status status = skim_vulkan_pipelines_init(device, error);
+    if (status == SKIM_OK)
+        status = skim_vulkan_commands_create(device, error, &device->wipe_pool, 1,
+                                             &device->wipe_commands);
+    return status;
+}
+
+static skim_status open_device(skim_device *base, uint32_t index, const skim_open_options *options,
+                               skim_error *error)
+{
+    skim_vulkan_device *device = skim_allocate(base->host, sizeof *device);
+    if (!device)
+        return skim_fail(error, SKIM_NO_MEMORY, "no host memory for a Vulkan device");
+    device->base = base;
+    base->impl = device;
+    skim_mutex_init(&device->queue_mutex);
+    skim_status status = open_physical(device, base, index, options->disable, error);
+    if (status != SKIM_OK) {
+        destroy_device(device);
+        base->impl = NULL;
+    }
+    return status;
+}
+
+static void close_device(skim_device *base)
+{
+    if (base->impl)
+        destroy_device(base->impl);
+    base->impl = NULL;
+}
+
+const skim_backend skim_backend_vulkan = {
+    .name = "vulkan",
+    .enumerate = enumerate,
+    .open = open_device,
+    .close = close_device,
+    .memory_available = skim_vulkan_memory_available,
+    .buffer_create = skim_vulkan_buffer_create,
+    .buffer_destroy = skim_vulkan_buffer_destroy,
+    .queue_create = skim_vulkan_queue_create,
+    .queue_destroy = skim_vulkan_queue_destroy,
+    .bounds_size = skim_vulkan_bounds_size,
+    .scratch_size = skim_vulkan_scratch_size,
+    .prepare = skim_vulkan_queue_prepare,
+    .upload = skim_vulkan_record_upload,
+    .download = skim_vulkan_record_download,
+    .copy = skim_vulkan_record_copy,
+    .zero = skim_vulkan_record_zero,
+    .mark = skim_vulkan_record_mark,
+    .append = skim_vulkan_append,
+    .estimate = skim_vulkan_estimate,
+    .select = skim_vulkan_select,
+    .attend = skim_vulkan_attend,
+    .submit = skim_vulkan_queue_submit,
+    .wait = skim_vulkan_queue_wait,
+    .discard = skim_vulkan_queue_discard,
+    .mark_time = skim_vulkan_queue_mark_time,
+};

@@ -1,0 +1,320 @@
+#include "backends/vulkan/vulkan.h"
+
+#include "runtime/mutant.h"
+#include "runtime/store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// What glslc made of shaders/vulkan, by the fast paths that a kernel has variants for.
+#include "shaders/vulkan/kernels.h"
+
+static const char *const kernel_names[SKIM_VULKAN_KERNELS] = {
+    "append", "centre", "estimate", "select", "attend", "merge", "prefill",
+};
+
+typedef struct shader {
+    const uint32_t *words;
+    size_t size;
+} shader;
+
+#define SHADER(name)                                                                               \
+    (shader)                                                                                       \
+    {                                                                                              \
+        skim_spirv_##name, sizeof skim_spirv_##name                                                \
+    }
+
+static shader find_shader(const skim_device *device, skim_vulkan_kernel kernel)
+{
+    bool subgroups = device->limits.features & SKIM_FEATURE_SUBGROUPS;
+    bool fp16 = device->limits.features & SKIM_FEATURE_FP16;
+    switch (kernel) {
+    case SKIM_VULKAN_APPEND:
+        return SHADER(append);
+    case SKIM_VULKAN_CENTRE:
+        return SHADER(centre);
+    case SKIM_VULKAN_ESTIMATE:
+        if (subgroups)
+            return fp16 ? SHADER(estimate_subgroups_fp16) : SHADER(estimate_subgroups);
+        return fp16 ? SHADER(estimate_fp16) : SHADER(estimate);
+    case SKIM_VULKAN_SELECT:
+        return SHADER(select);
+    case SKIM_VULKAN_ATTEND:
+        if (subgroups)
+            return fp16 ? SHADER(attend_subgroups_fp16) : SHADER(attend_subgroups);
+        return fp16 ? SHADER(attend_fp16) : SHADER(attend);
+    case SKIM_VULKAN_MERGE:
+        return SHADER(merge);
+    case SKIM_VULKAN_PREFILL:
+    default:
+        return fp16 ? SHADER(prefill_fp16) : SHADER(prefill);
+    }
+}
+
+// ---- what is kept between runs
+
+static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
+    return hash;
+}
+
+// All that the cache's bytes depend on besides what the store looks at itself.
+static void name_cache(skim_vulkan_device *device, const VkPhysicalDeviceIDProperties *ids)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (int k = 0; k < SKIM_VULKAN_KERNELS; k++) {
+        shader of = find_shader(device->base, (skim_vulkan_kernel)k);
+        hash = hash_bytes(hash, of.words, of.size);
+    }
+    char uuid[2 * VK_UUID_SIZE + 1];
+    for (uint32_t i = 0; i < VK_UUID_SIZE; i++)
+        snprintf(uuid + 2 * i, 3, "%02x", ids->driverUUID[i]);
+    snprintf(device->pipelines.name, sizeof device->pipelines.name, "pipelines-%s-%016llx", uuid,
+             (unsigned long long)hash);
+}
+
+// Whether the header of a pipeline cache is that of this device: a driver need not check.
+static bool is_own_cache(const VkPhysicalDeviceProperties *properties, const void *data,
+                         size_t size)
+{
+    VkPipelineCacheHeaderVersionOne header;
+    if (size < sizeof header)
+        return false;
+    memcpy(&header, data, sizeof header);
+    return header.headerSize >= sizeof header && header.headerSize <= size &&
+           header.headerVersion == VK_PIPELINE_CACHE_HEADER_VERSION_ONE &&
+           header.vendorID == properties->vendorID && header.deviceID == properties->deviceID &&
+           memcmp(header.pipelineCacheUUID, properties->pipelineCacheUUID, VK_UUID_SIZE) == 0;
+}
+
+static VkResult create_cache(skim_vulkan_device *device)
+{
+    VkPhysicalDeviceIDProperties ids = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES};
+    VkPhysicalDeviceProperties2 properties = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &ids};
+    device->instance.GetPhysicalDeviceProperties2(device->physical, &properties);
+    name_cache(device, &ids);
+    size_t size = 0;
+    void *data = skim_store_load(device->base, device->pipelines.name, &size);
+    VkPipelineCacheCreateInfo info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
+    if (data && is_own_cache(&properties.properties, data, size)) {
+        info.initialDataSize = size;
+        info.pInitialData = data;
+    } else if (data) {
+        skim_log_write(device->base->host, SKIM_LOG_WARNING,
+                       "kept pipelines are another device's; they are made again");
+    }
+    VkResult result =
+        device->vk.CreatePipelineCache(device->handle, &info, NULL, &device->pipelines.cache);
+    skim_release(device->base->host, data, size);
+    return result;
+}
+
+void skim_vulkan_pipelines_save(skim_vulkan_device *device)
+{
+    skim_vulkan_pipelines *pipelines = &device->pipelines;
+    const skim_host *host = device->base->host;
+    if (!host->store.save)
+        return;
+    skim_mutex_lock(&pipelines->mutex);
+    uint32_t count = pipelines->count;
+    bool changed = count > pipelines->saved;
+    pipelines->saved = count;
+    size_t size = 0;
+    void *data = NULL;
+    if (changed && device->vk.GetPipelineCacheData(device->handle, pipelines->cache, &size, NULL) ==
+                       VK_SUCCESS)
+        data = size > 0 ? skim_allocate(host, size) : NULL;
+    size_t written = size;
+    bool read = data && device->vk.GetPipelineCacheData(device->handle, pipelines->cache, &written,
+                                                        data) == VK_SUCCESS;
+    skim_mutex_unlock(&pipelines->mutex);
+    if (read)
+        skim_store_save(device->base, pipelines->name, data, written);
+    skim_release(host, data, size);
+}
+
+// ---- making
+
+skim_status skim_vulkan_pipelines_init(skim_vulkan_device *device, skim_error *error)
+{
+    skim_vulkan_pipelines *pipelines = &device->pipelines;
+    const VkPushConstantRange range = {
+        .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT, .offset = 0, .size = 128};
+    const VkPipelineLayoutCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
+        .pushConstantRangeCount = 1,
+        .pPushConstantRanges = &range,
+    };
+    skim_mutex_init(&pipelines->mutex);
+    VkResult result =
+        device->vk.CreatePipelineLayout(device->handle, &info, NULL, &pipelines->layout);
+    if (result == VK_SUCCESS)
+        result = create_cache(device);
+    if (result != VK_SUCCESS)
+        return skim_vulkan_fail(device->base, error, result, "the pipeline layout or cache");
+    return SKIM_OK;
+}
+
+void skim_vulkan_pipelines_deinit(skim_vulkan_device *device)
+{
+    skim_vulkan_pipelines *pipelines = &device->pipelines;
+    for (uint32_t i = 0; i < pipelines->count; i++)
+        device->vk.DestroyPipeline(device->handle, pipelines->items[i].handle, NULL);
+    for (int k = 0; k < SKIM_VULKAN_KERNELS; k++)
+        if (pipelines->modules[k])
+            device->vk.DestroyShaderModule(device->handle, pipelines->modules[k], NULL);
+    if (pipelines->cache)
+        device->vk.DestroyPipelineCache(device->handle, pipelines->cache, NULL);
+    if (pipelines->layout)
+        device->vk.DestroyPipelineLayout(device->handle, pipelines->layout, NULL);
+    skim_release(device->base->host, pipelines->items,
+                 pipelines->capacity * sizeof *pipelines->items);
+    skim_mutex_deinit(&pipelines->mutex);
+}
+
+static bool reserve(skim_vulkan_device *device)
+{
+    skim_vulkan_pipelines *pipelines = &device->pipelines;
+    if (pipelines->count < pipelines->capacity)
+        return true;
+    uint32_t capacity = pipelines->capacity ? 2 * pipelines->capacity : 32;
+    skim_vulkan_pipeline *items =
+        skim_allocate(device->base->host, capacity * sizeof *items);
+    if (!items)
+        return false;
+    if (pipelines->count > 0)
+        memcpy(items, pipelines->items, pipelines->count * sizeof *items);
+    skim_release(device->base->host, pipelines->items, pipelines->capacity * sizeof *items);
+    pipelines->items = items;
+    pipelines->capacity = capacity;
+    return true;
+}
+
+static VkResult create_module(skim_vulkan_device *device, skim_vulkan_kernel kernel)
+{
+    VkShaderModule *module = &device->pipelines.modules[kernel];
+    if (*module)
+        return VK_SUCCESS;
+    shader of = find_shader(device->base, kernel);
+    const VkShaderModuleCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
+        .codeSize = of.size,
+        .pCode = of.words,
+    };
+    return device->vk.CreateShaderModule(device->handle, &info, NULL, module);
+}
+
+static VkResult create_pipeline(skim_vulkan_device *device, skim_vulkan_pipeline *made)
+{
+    VkSpecializationMapEntry entries[SKIM_SPEC_COUNT];
+    for (uint32_t i = 0; i < SKIM_SPEC_COUNT; i++)
+        entries[i] = (VkSpecializationMapEntry){
+            .constantID = i, .offset = i * (uint32_t)sizeof(uint32_t), .size = sizeof(uint32_t)};
+    const VkSpecializationInfo constants = {
+        .mapEntryCount = SKIM_SPEC_COUNT,
+        .pMapEntries = entries,
+        .dataSize = sizeof made->constants.value,
+        .pData = made->constants.value,
+    };
+    VkComputePipelineCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .flags = VK_PIPELINE_CREATE_DISPATCH_BASE_BIT,
+        .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                  .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                  .module = device->pipelines.modules[made->kernel],
+                  .pName = "main",
+                  .pSpecializationInfo = &constants},
+        .layout = device->pipelines.layout,
+    };
+    return device->vk.CreateComputePipelines(device->handle, device->pipelines.cache, 1, &info,
+                                             NULL, &made->handle);
+}
+
+static skim_vulkan_pipeline *find(skim_vulkan_pipelines *pipelines, skim_vulkan_kernel kernel,
+                                  const skim_vulkan_constants *constants)
+{
+    for (uint32_t i = 0; i < pipelines->count; i++) {
+        skim_vulkan_pipeline *item = &pipelines->items[i];
+        if (item->kernel == kernel && memcmp(&item->constants, constants, sizeof *constants) == 0)
+            return item;
+    }
+    return NULL;
+}
+
+skim_status skim_vulkan_pipeline_get(skim_vulkan_device *device, skim_vulkan_kernel kernel,
+                                     const skim_vulkan_constants *constants, skim_error *error,
+                                     VkPipeline *pipeline)
+{
+    skim_vulkan_pipelines *pipelines = &device->pipelines;
+    skim_vulkan_constants wanted = *constants;
+#ifdef SKIM_MUTANTS
+    wanted.value[SKIM_SPEC_MUTANT] = skim_mutant;
+#endif
+    skim_mutex_lock(&pipelines->mutex);
+    skim_vulkan_pipeline *found = find(pipelines, kernel, &wanted);
+    bool room = found || reserve(device);
+    VkResult result = VK_SUCCESS;
+    if (!found && room) {
+        skim_vulkan_pipeline made = {.kernel = kernel, .constants = wanted};
+        result = create_module(device, kernel);
+        if (result == VK_SUCCESS)
+            result = create_pipeline(device, &made);
+        if (result == VK_SUCCESS) {
+            found = &pipelines->items[pipelines->count++];
+            *found = made;
+        }
+    }
+    if (found)
+        *pipeline = found->handle;
+    skim_mutex_unlock(&pipelines->mutex);
+    if (!room)
+        return skim_fail(error, SKIM_NO_MEMORY, "no host memory for a kernel");
+    if (!found) {
+        char text[64];
+        snprintf(text, sizeof text, "building the kernel %s", kernel_names[kernel]);
+        return skim_vulkan_fail(device->base, error, result, text);
+    }
+    return SKIM_OK;
+}
+
+// ---- constants
+
+uint32_t skim_vulkan_lists(const skim_shape *shape, bool listed, skim_select_mode select)
+{
+    if (!listed)
+        return SKIM_LISTS_NONE;
+    bool one = shape->q_heads == shape->kv_heads; // both modes are the same
+    return select == SKIM_SELECT_HEAD || one ? SKIM_LISTS_HEAD : SKIM_LISTS_GROUP;
+}
+
+// As many query heads at once as leave a workgroup's weights 8 KiB of shared memory.
+static uint32_t heads_of(const skim_shape *shape)
+{
+    uint32_t group = shape->q_heads / shape->kv_heads;
+    uint32_t most = 1024 / shape->key_dim;
+    most = most > 8 ? 8 : most;
+    uint32_t chunks = (group + most - 1) / most;
+    return (group + chunks - 1) / chunks;
+}
+
+skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
+                                               const skim_shape *shape)
+{
+    skim_vulkan_constants constants = {0};
+    uint32_t *value = constants.value;
+    value[SKIM_SPEC_TYPE] = shape->type;
+    value[SKIM_SPEC_DIM] = shape->key_dim;
+    value[SKIM_SPEC_PAGE_SIZE] = shape->page_size;
+    value[SKIM_SPEC_GROUP] = shape->q_heads / shape->kv_heads;
+    value[SKIM_SPEC_HEADS] = heads_of(shape);
+    value[SKIM_SPEC_LANES] = device->lanes_max < 8 ? device->lanes_max : 8;
+    value[SKIM_SPEC_BOUNDS] = shape->bounds;
+    value[SKIM_SPEC_BOUNDS_TYPE] = shape->bounds_type;
+    value[SKIM_SPEC_KV_HEADS] = shape->kv_heads;
+    value[SKIM_SPEC_PARTS] = skim_vulkan_parts(shape);
+    value[SKIM_SPEC_KEYS] = skim_vulkan_near_keys(shape);
+    return constants;
+}

@@ -1,0 +1,592 @@
+#include "backends/vulkan/queue.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+bool skim_vulkan_grow(skim_vulkan_queue *queue, void **array, uint32_t count, uint32_t *capacity,
+                      size_t size)
+{
+    if (count < *capacity)
+        return true;
+    const skim_host *host = queue->device->base->host;
+    uint32_t larger = *capacity ? 2 * *capacity : 16;
+    void *grown = skim_allocate(host, larger * size);
+    if (!grown)
+        return false;
+    if (count > 0)
+        memcpy(grown, *array, count * size);
+    skim_release(host, *array, *capacity * size);
+    *array = grown;
+    *capacity = larger;
+    return true;
+}
+
+static skim_status no_memory(skim_vulkan_queue *queue)
+{
+    return skim_fail(&queue->base->error, SKIM_NO_MEMORY,
+                     "out of host memory for a queue's commands");
+}
+
+static skim_status failed(skim_vulkan_queue *queue, VkResult result, const char *call)
+{
+    return skim_vulkan_fail(queue->device->base, &queue->base->error, result, call);
+}
+
+// ---- command buffers
+
+skim_status skim_vulkan_commands_create(skim_vulkan_device *device, skim_error *error,
+                                        VkCommandPool *pool, uint32_t count,
+                                        VkCommandBuffer *commands)
+{
+    const VkCommandPoolCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+        .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
+        .queueFamilyIndex = device->family,
+    };
+    VkResult result = device->vk.CreateCommandPool(device->handle, &info, NULL, pool);
+    if (result != VK_SUCCESS) {
+        *pool = VK_NULL_HANDLE;
+        return skim_vulkan_fail(device->base, error, result, "vkCreateCommandPool");
+    }
+    const VkCommandBufferAllocateInfo allocation = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = *pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandBufferCount = count,
+    };
+    result = device->vk.AllocateCommandBuffers(device->handle, &allocation, commands);
+    if (result == VK_SUCCESS)
+        return SKIM_OK;
+    device->vk.DestroyCommandPool(device->handle, *pool, NULL);
+    *pool = VK_NULL_HANDLE;
+    return skim_vulkan_fail(device->base, error, result, "vkAllocateCommandBuffers");
+}
+
+// The point that the next submission will have.
+static uint64_t next_point(const skim_vulkan_queue *queue)
+{
+    return queue->submitted + 1;
+}
+
+void skim_vulkan_note_completed(skim_vulkan_queue *queue)
+{
+    uint64_t value = 0;
+    const skim_vulkan_functions *vk = &queue->device->vk;
+    if (vk->GetSemaphoreCounterValue(queue->device->handle, queue->timeline, &value) ==
+            VK_SUCCESS &&
+        value > queue->completed && value <= queue->submitted) {
+        queue->completed = value;
+        skim_vulkan_land(queue);
+    }
+}
+
+// A command buffer that is not in use. New ones come by the dozen, since a steady load needs no more.
+static skim_status take_commands(skim_vulkan_queue *queue, VkCommandBuffer *commands)
+{
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < queue->command_count; i++) {
+            if (queue->commands[i].point <= queue->completed) {
+                queue->commands[i].point = next_point(queue);
+                *commands = queue->commands[i].handle;
+                return SKIM_OK;
+            }
+        }
+        if (pass == 0)
+            skim_vulkan_note_completed(queue);
+    }
+    if (!skim_vulkan_grow(queue, (void **)&queue->commands, queue->command_count,
+                          &queue->command_capacity, sizeof *queue->commands))
+        return no_memory(queue);
+    const VkCommandBufferAllocateInfo allocation = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = queue->pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandBufferCount = 1,
+    };
+    VkResult result =
+        queue->device->vk.AllocateCommandBuffers(queue->device->handle, &allocation, commands);
+    if (result != VK_SUCCESS)
+        return failed(queue, result, "vkAllocateCommandBuffers");
+    queue->commands[queue->command_count++] =
+        (skim_vulkan_commands){.handle = *commands, .point = next_point(queue)};
+    return SKIM_OK;
+}
+
+static void give_back(skim_vulkan_queue *queue, VkCommandBuffer commands)
+{
+    for (uint32_t i = 0; i < queue->command_count; i++)
+        if (queue->commands[i].handle == commands)
+            queue->commands[i].point = 0;
+}
+
+skim_status skim_vulkan_begin(skim_vulkan_queue *queue)
+{
+    if (queue->broken)
+        return skim_fail(&queue->base->error, SKIM_FAILED,
+                         "what was recorded on this queue was lost");
+    if (queue->recording)
+        return SKIM_OK;
+    // Room to close it, so that closing cannot fail.
+    if (!skim_vulkan_grow(queue, (void **)&queue->closed, queue->closed_count,
+                          &queue->closed_capacity, sizeof *queue->closed))
+        return no_memory(queue);
+    VkCommandBuffer commands;
+    skim_status status = take_commands(queue, &commands);
+    if (status != SKIM_OK)
+        return status;
+    const VkCommandBufferBeginInfo begin = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+        .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT,
+    };
+    VkResult result = queue->device->vk.BeginCommandBuffer(commands, &begin);
+    if (result != VK_SUCCESS) {
+        give_back(queue, commands);
+        return failed(queue, result, "vkBeginCommandBuffer");
+    }
+    queue->recording = commands;
+    // Submissions of one queue run in order but overlap.
+    queue->computed = queue->transferred = true;
+    queue->range_count = 0;
+    return SKIM_OK;
+}
+
+static skim_status close_commands(skim_vulkan_queue *queue)
+{
+    if (!queue->recording)
+        return SKIM_OK;
+    VkResult result = queue->device->vk.EndCommandBuffer(queue->recording);
+    if (result != VK_SUCCESS) {
+        queue->broken = true;
+        return failed(queue, result, "vkEndCommandBuffer");
+    }
+    queue->closed[queue->closed_count++] = queue->recording;
+    queue->recording = VK_NULL_HANDLE;
+    return SKIM_OK;
+}
+
+void skim_vulkan_barrier(skim_vulkan_queue *queue)
+{
+    if (!queue->computed && !queue->transferred)
+        return;
+    const VkPipelineStageFlags stages =
+        VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
+    VkMemoryBarrier barrier = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
+                         VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+    };
+    VkPipelineStageFlags before = 0;
+    if (queue->computed) {
+        before |= VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
+        barrier.srcAccessMask |= VK_ACCESS_SHADER_WRITE_BIT;
+    }
+    if (queue->transferred) {
+        before |= VK_PIPELINE_STAGE_TRANSFER_BIT;
+        barrier.srcAccessMask |= VK_ACCESS_TRANSFER_WRITE_BIT;
+    }
+    queue->device->vk.CmdPipelineBarrier(queue->recording, before, stages, 0, 1, &barrier, 0, NULL,
+                                         0, NULL);
+    queue->computed = queue->transferred = false;
+    queue->range_count = 0;
+}
+
+// ---- submitting
+
+// Downloads are read by the host.
+static void record_host_barrier(skim_vulkan_queue *queue)
+{
+    const VkMemoryBarrier barrier = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
+        .dstAccessMask = VK_ACCESS_HOST_READ_BIT,
+    };
+    queue->device->vk.CmdPipelineBarrier(queue->recording, VK_PIPELINE_STAGE_TRANSFER_BIT,
+                                         VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &barrier, 0, NULL, 0,
+                                         NULL);
+}
+
+// Submits what is closed; signals the next point if asked to.
+static skim_status submit_closed(skim_vulkan_queue *queue, bool signals)
+{
+    const uint64_t point = next_point(queue);
+    const VkTimelineSemaphoreSubmitInfo timeline = {
+        .sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+        .signalSemaphoreValueCount = 1,
+        .pSignalSemaphoreValues = &point,
+    };
+    VkSubmitInfo info = {
+        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+        .commandBufferCount = queue->closed_count,
+        .pCommandBuffers = queue->closed,
+    };
+    if (signals) {
+        info.pNext = &timeline;
+        info.signalSemaphoreCount = 1;
+        info.pSignalSemaphores = &queue->timeline;
+    }
+    skim_mutex_lock(&queue->device->queue_mutex);
+    VkResult result = queue->device->vk.QueueSubmit(queue->device->queue, 1, &info, VK_NULL_HANDLE);
+    skim_mutex_unlock(&queue->device->queue_mutex);
+    if (result != VK_SUCCESS)
+        return failed(queue, result, "vkQueueSubmit");
+    queue->closed_count = 0;
+    queue->work = 0;
+    return SKIM_OK;
+}
+
+skim_status skim_vulkan_queue_submit(skim_backend_queue *base, bool will_wait, uint64_t *point)
+{
+    (void)will_wait;
+    skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
+    if (!queue->recording && queue->closed_count == 0 && !queue->flushed && !queue->broken) {
+        if (point)
+            *point = queue->submitted;
+        return SKIM_OK;
+    }
+    if (queue->broken)
+        return skim_fail(&base->error, SKIM_FAILED, "what was recorded on this queue was lost");
+    if (queue->recording && queue->landing_count > 0)
+        record_host_barrier(queue);
+    skim_status status = close_commands(queue);
+    if (status == SKIM_OK)
+        status = submit_closed(queue, true);
+    if (status != SKIM_OK)
+        return status;
+    queue->submitted++;
+    queue->flushed = false;
+    for (int i = 0; i < SKIM_VULKAN_MARKS; i++)
+        queue->marks[i].previous = queue->marks[i].point;
+    if (point)
+        *point = queue->submitted;
+    return SKIM_OK;
+}
+
+skim_status skim_vulkan_add_work(skim_vulkan_queue *queue, double work)
+{
+    queue->work += work;
+    if (queue->work < queue->device->submission_work)
+        return SKIM_OK;
+    skim_status status = close_commands(queue);
+    if (status == SKIM_OK && queue->closed_count > 0)
+        status = submit_closed(queue, false);
+    if (status == SKIM_OK)
+        queue->flushed = true;
+    return status;
+}
+
+skim_status skim_vulkan_queue_wait(skim_backend_queue *base, uint64_t point, uint64_t timeout_ns)
+{
+    skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
+    assert(point <= queue->submitted);
+    if (point > queue->completed) {
+        const VkSemaphoreWaitInfo info = {
+            .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+            .semaphoreCount = 1,
+            .pSemaphores = &queue->timeline,
+            .pValues = &point,
+        };
+        VkResult result =
+            queue->device->vk.WaitSemaphores(queue->device->handle, &info, timeout_ns);
+        if (result == VK_TIMEOUT)
+            return SKIM_TIMEOUT;
+        queue->failed = result != VK_SUCCESS;
+        if (result == VK_ERROR_DEVICE_LOST)
+            return failed(queue, result, "vkWaitSemaphores");
+        if (result != VK_SUCCESS)
+            return skim_fail(&base->error, SKIM_FAILED, "vkWaitSemaphores failed with VkResult %d",
+                             (int)result);
+        queue->completed = point;
+    }
+    skim_vulkan_land(queue);
+    return SKIM_OK;
+}
+
+void skim_vulkan_queue_discard(skim_backend_queue *base)
+{
+    skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
+    if (queue->flushed) {
+        skim_mutex_lock(&queue->device->queue_mutex);
+        VkResult result = queue->device->vk.QueueWaitIdle(queue->device->queue);
+        skim_mutex_unlock(&queue->device->queue_mutex);
+        if (result == VK_ERROR_DEVICE_LOST)
+            atomic_store(&queue->device->base->lost, true);
+        queue->flushed = false;
+    }
+    for (uint32_t i = 0; i < queue->command_count; i++) {
+        skim_vulkan_commands *commands = &queue->commands[i];
+        if (commands->point > queue->submitted) {
+            queue->device->vk.ResetCommandBuffer(commands->handle, 0);
+            commands->point = 0;
+        }
+    }
+    queue->recording = VK_NULL_HANDLE;
+    queue->closed_count = 0;
+    queue->broken = false;
+    queue->work = 0;
+    for (int i = 0; i < SKIM_VULKAN_MARKS; i++)
+        queue->marks[i].point = queue->marks[i].previous;
+    for (skim_vulkan_staging *block = queue->blocks; block; block = block->next)
+        block->last = block->last < queue->submitted ? block->last : queue->submitted;
+    skim_vulkan_forget_landings(queue);
+    queue->failed = false;
+}
+
+// ---- marks
+
+skim_status skim_vulkan_record_mark(skim_backend_queue *base, uint32_t index)
+{
+    skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
+    assert(index < SKIM_VULKAN_MARKS);
+    skim_status status = skim_vulkan_begin(queue);
+    if (status != SKIM_OK)
+        return status;
+    const skim_vulkan_functions *vk = &queue->device->vk;
+    vk->CmdResetQueryPool(queue->recording, queue->queries, index, 1);
+    vk->CmdWriteTimestamp(queue->recording, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, queue->queries,
+                          index);
+    queue->marks[index].point = next_point(queue);
+    return SKIM_OK;
+}
+
+skim_status skim_vulkan_queue_mark_time(skim_backend_queue *base, uint32_t index,
+                                        uint64_t *nanoseconds)
+{
+    skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
+    assert(index < SKIM_VULKAN_MARKS);
+    uint64_t point = queue->marks[index].point;
+    if (point > queue->completed)
+        skim_vulkan_note_completed(queue);
+    uint64_t ticks = 0;
+    VkResult result = VK_NOT_READY;
+    if (point > 0 && point <= queue->completed)
+        result = queue->device->vk.GetQueryPoolResults(queue->device->handle, queue->queries, index,
+                                                       1, sizeof ticks, &ticks, sizeof ticks,
+                                                       VK_QUERY_RESULT_64_BIT);
+    if (result == VK_NOT_READY)
+        return skim_fail(&base->error, SKIM_STATE, "mark %u has not been reached", index);
+    if (result != VK_SUCCESS)
+        return failed(queue, result, "vkGetQueryPoolResults");
+    *nanoseconds = (uint64_t)((double)(ticks & queue->device->timestamp_mask) *
+                              queue->device->timestamp_period);
+    return SKIM_OK;
+}
+
+// ---- dispatches
+
+skim_status skim_vulkan_record_dispatch(skim_vulkan_queue *queue,
+                                        const skim_vulkan_dispatch *dispatch, bool follows)
+{
+    skim_vulkan_device *device = queue->device;
+    VkPipeline pipeline;
+    skim_status status = skim_vulkan_pipeline_get(device, dispatch->kernel, dispatch->constants,
+                                                  &queue->base->error, &pipeline);
+    if (status == SKIM_OK)
+        status = skim_vulkan_begin(queue);
+    if (status != SKIM_OK)
+        return status;
+    if (follows)
+        skim_vulkan_barrier(queue);
+    device->vk.CmdBindPipeline(queue->recording, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
+    device->vk.CmdPushConstants(queue->recording, device->pipelines.layout,
+                                VK_SHADER_STAGE_COMPUTE_BIT, 0, dispatch->push_size,
+                                dispatch->push);
+    device->vk.CmdDispatchBase(queue->recording, dispatch->first, 0, 0, dispatch->groups[0],
+                               dispatch->groups[1], dispatch->groups[2]);
+    queue->computed = true;
+    return SKIM_OK;
+}
+
+skim_status skim_vulkan_locate(skim_vulkan_queue *queue, const char *name,
+                               const skim_buffer *buffer, uint64_t offset, uint64_t bytes,
+                               uint64_t *address)
+{
+    const skim_vulkan_buffer *own = buffer->impl;
+    const uint64_t size = queue->device->chunk_size;
+    uint64_t chunk = own->count > 1 ? offset / size : 0;
+    if (own->count > 1 && bytes > 0 && (offset + bytes - 1) / size != chunk)
+        return skim_fail(&queue->base->error, SKIM_UNSUPPORTED,
+                         "%s lies across two allocations of a buffer of %" PRIu64
+                         " bytes (of at most %" PRIu64 " each); keep it in a buffer of its own",
+                         name, buffer->size, size);
+    *address = own->chunks[chunk].address + (offset - chunk * size);
+    return SKIM_OK;
+}
+
+static bool fits_stride(uint64_t stride)
+{
+    return stride <= SKIM_STRIDE_MASK;
+}
+
+skim_status skim_vulkan_locate_tensor(skim_vulkan_queue *queue, const char *name,
+                                      const skim_tensor *tensor, uint32_t tokens, uint32_t heads,
+                                      uint32_t dim, uint64_t *address, uint32_t *token_stride,
+                                      uint32_t *head_stride)
+{
+    *address = *token_stride = *head_stride = 0;
+    if (tensor->type == SKIM_TYPE_NONE)
+        return SKIM_OK;
+    assert(tensor->buffer);
+    // A stride over nothing may be anything.
+    uint64_t of_token = tokens > 1 ? tensor->token_stride : 0;
+    uint64_t of_head = heads > 1 ? tensor->head_stride : 0;
+    if (!fits_stride(of_token) || !fits_stride(of_head))
+        return skim_fail(&queue->base->error, SKIM_UNSUPPORTED,
+                         "%s: strides of 2^30 elements and more are not supported", name);
+    *token_stride = (uint32_t)of_token;
+    *head_stride = (uint32_t)of_head | (uint32_t)tensor->type << SKIM_TYPE_SHIFT;
+    uint64_t elements = (tokens - 1) * of_token + (heads - 1) * of_head + dim;
+    return skim_vulkan_locate(queue, name, tensor->buffer, tensor->offset,
+                              elements * skim_type_size(tensor->type), address);
+}
+
+skim_status skim_vulkan_locate_rows(skim_vulkan_queue *queue, const skim_tensor *rows,
+                                    uint32_t row_count, uint64_t *address)
+{
+    return skim_vulkan_locate(queue, "rows", rows->buffer, rows->offset,
+                              (uint64_t)row_count * sizeof(skim_row), address);
+}
+
+skim_status skim_vulkan_locate_table(skim_vulkan_queue *queue, const skim_tensor *table,
+                                     uint32_t table_count, uint64_t *address)
+{
+    return skim_vulkan_locate(queue, "table", table->buffer, table->offset,
+                              (uint64_t)table_count * sizeof(uint32_t), address);
+}
+
+// count vectors of words, stride words apart.
+static skim_status locate_words(skim_vulkan_queue *queue, const char *name,
+                                const skim_buffer *buffer, uint64_t offset, uint64_t stride,
+                                uint32_t count, uint64_t *address)
+{
+    if (stride > UINT32_MAX)
+        return skim_fail(&queue->base->error, SKIM_UNSUPPORTED,
+                         "the stride of %s is 2^32 elements or more", name);
+    return skim_vulkan_locate(queue, name, buffer, offset, count * stride * sizeof(uint32_t),
+                              address);
+}
+
+skim_status skim_vulkan_locate_scores(skim_vulkan_queue *queue, const skim_buffer *scores,
+                                      uint64_t offset, uint64_t stride, uint32_t count,
+                                      uint64_t *address)
+{
+    return locate_words(queue, "scores", scores, offset, stride, count, address);
+}
+
+skim_status skim_vulkan_locate_lists(skim_vulkan_queue *queue, const skim_buffer *lists,
+                                     uint64_t offset, uint64_t stride, uint32_t count,
+                                     uint64_t *address)
+{
+    return locate_words(queue, "lists", lists, offset, stride, count, address);
+}
+
+skim_status skim_vulkan_locate_units(skim_vulkan_queue *queue, const skim_buffer *buffer,
+                                     uint64_t offset, bool split, uint64_t *address)
+{
+    const skim_vulkan_buffer *own = buffer->impl;
+    assert(offset % 16 == 0);
+    if (!split) {
+        *address = own->chunks[0].address + offset;
+        return SKIM_OK;
+    }
+    // struct Chunks of shaders/vulkan/common.glsl.
+    skim_vulkan_staging *block;
+    uint64_t at;
+    skim_status status =
+        skim_vulkan_stage(queue, 8 + (uint64_t)own->count * sizeof(uint64_t), &block, &at);
+    if (status != SKIM_OK)
+        return status;
+    const uint32_t header[2] = {(uint32_t)(offset / 16), 0};
+    memcpy(block->mapping.bytes + at, header, sizeof header);
+    for (uint32_t i = 0; i < own->count; i++)
+        memcpy(block->mapping.bytes + at + 8 + 8 * i, &own->chunks[i].address, sizeof(uint64_t));
+    *address = block->mapping.chunk.address + at;
+    return SKIM_OK;
+}
+
+// ---- life
+
+static VkResult create_objects(skim_vulkan_queue *queue)
+{
+    const skim_vulkan_functions *vk = &queue->device->vk;
+    VkSemaphoreTypeCreateInfo type = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
+        .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE,
+    };
+    const VkSemaphoreCreateInfo semaphore = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO,
+                                             .pNext = &type};
+    VkResult result =
+        vk->CreateSemaphore(queue->device->handle, &semaphore, NULL, &queue->timeline);
+    if (result != VK_SUCCESS || queue->device->base->limits.timestamps == 0)
+        return result;
+    const VkQueryPoolCreateInfo queries = {
+        .sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
+        .queryType = VK_QUERY_TYPE_TIMESTAMP,
+        .queryCount = SKIM_VULKAN_MARKS,
+    };
+    return vk->CreateQueryPool(queue->device->handle, &queries, NULL, &queue->queries);
+}
+
+static void release_queue(skim_vulkan_queue *queue)
+{
+    skim_vulkan_device *device = queue->device;
+    const skim_host *host = device->base->host;
+    skim_vulkan_staging_deinit(queue);
+    skim_vulkan_chunk_destroy(device, &queue->scratch);
+    if (queue->queries)
+        device->vk.DestroyQueryPool(device->handle, queue->queries, NULL);
+    if (queue->timeline)
+        device->vk.DestroySemaphore(device->handle, queue->timeline, NULL);
+    if (queue->pool)
+        device->vk.DestroyCommandPool(device->handle, queue->pool, NULL);
+    skim_release(host, queue->commands, queue->command_capacity * sizeof *queue->commands);
+    skim_release(host, queue->closed, queue->closed_capacity * sizeof *queue->closed);
+    skim_release(host, queue->landings, queue->landing_capacity * sizeof *queue->landings);
+    skim_release(host, queue, sizeof *queue);
+}
+
+skim_status skim_vulkan_queue_create(skim_backend_queue *base)
+{
+    skim_device *device = base->device;
+    skim_vulkan_queue *queue = skim_allocate(device->host, sizeof *queue);
+    if (!queue)
+        return skim_fail(&base->error, SKIM_NO_MEMORY, "no host memory for a queue");
+    queue->base = base;
+    queue->device = skim_vulkan_device_of(device);
+    VkCommandBuffer first;
+    skim_status status = SKIM_OK;
+    if (!skim_vulkan_grow(queue, (void **)&queue->commands, 0, &queue->command_capacity,
+                          sizeof *queue->commands))
+        status = no_memory(queue);
+    if (status == SKIM_OK)
+        status =
+            skim_vulkan_commands_create(queue->device, &base->error, &queue->pool, 1, &first);
+    if (status == SKIM_OK) {
+        queue->commands[queue->command_count++] = (skim_vulkan_commands){.handle = first};
+        VkResult result = create_objects(queue);
+        if (result != VK_SUCCESS)
+            status = failed(queue, result, "a queue's semaphore or query pool");
+    }
+    if (status == SKIM_OK && !skim_vulkan_staging_init(queue))
+        status = SKIM_NO_MEMORY; // said
+    if (status != SKIM_OK) {
+        release_queue(queue);
+        return status;
+    }
+    base->impl = queue;
+    return SKIM_OK;
+}
+
+void skim_vulkan_queue_destroy(skim_backend_queue *base)
+{
+    skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
+    if (!queue)
+        return;
+    if (!atomic_load(&queue->device->base->lost)) {
+        skim_vulkan_queue_discard(base);
+        skim_vulkan_queue_wait(base, queue->submitted, UINT64_MAX);
+    }
+    release_queue(queue);
+    base->impl = NULL;
+}

@@ -1,0 +1,157 @@
+// A queue: command buffers that are recorded and submitted, the timeline that its points are, the
+// mapped memory through which the host's bytes travel, and scratch.
+#ifndef SKIM_VULKAN_QUEUE_H
+#define SKIM_VULKAN_QUEUE_H
+
+#include "backends/vulkan/vulkan.h"
+
+enum { SKIM_VULKAN_RANGES = 16 };
+
+// A command buffer, and the point whose submission holds it; 0: free.
+typedef struct skim_vulkan_commands {
+    VkCommandBuffer handle;
+    uint64_t point;
+} skim_vulkan_commands;
+
+// Mapped memory that transfers go through.
+typedef struct skim_vulkan_staging {
+    struct skim_vulkan_staging *next;
+    skim_vulkan_mapping mapping;
+    uint64_t size;
+    uint64_t used;
+    uint64_t last; // point of the last submission that uses it
+} skim_vulkan_staging;
+
+// Bytes that go to the host once their point is reached.
+typedef struct skim_vulkan_landing {
+    const char *from;
+    void *to;
+    uint64_t size;
+    uint64_t point;
+} skim_vulkan_landing;
+
+typedef struct skim_vulkan_mark {
+    uint64_t point;    // of the submission that holds it last; 0: never recorded
+    uint64_t previous; // before what is recorded and not submitted
+} skim_vulkan_mark;
+
+// A range of a buffer that a transfer wrote or read since the last barrier.
+typedef struct skim_vulkan_range {
+    const skim_buffer *buffer;
+    uint64_t begin, end;
+} skim_vulkan_range;
+
+typedef struct skim_vulkan_queue {
+    skim_backend_queue *base;
+    skim_vulkan_device *device;
+    VkCommandPool pool;
+    skim_vulkan_commands *commands;
+    uint32_t command_count, command_capacity;
+    VkCommandBuffer recording;  // NULL: none is open
+    VkCommandBuffer *closed;    // ended, to be submitted in this order
+    uint32_t closed_count, closed_capacity;
+    bool flushed; // some of what is recorded runs already
+    bool broken;  // what was recorded cannot be submitted any more
+    bool failed;  // the last wait did: what it was for never lands
+    VkSemaphore timeline;
+    uint64_t submitted, completed; // points
+    double work;                   // multiplications recorded since the last submission
+
+    // Since the last barrier: what ran, and what transfers touched.
+    bool computed, transferred;
+    skim_vulkan_range ranges[SKIM_VULKAN_RANGES];
+    uint32_t range_count;
+
+    VkQueryPool queries;
+    skim_vulkan_mark marks[SKIM_VULKAN_MARKS];
+    skim_vulkan_staging *blocks; // the newest first
+    skim_vulkan_landing *landings;
+    uint32_t landing_count, landing_capacity;
+    skim_vulkan_chunk scratch;
+} skim_vulkan_queue;
+
+static inline skim_vulkan_queue *skim_vulkan_queue_of(const skim_backend_queue *base)
+{
+    return base->impl;
+}
+
+skim_status skim_vulkan_queue_create(skim_backend_queue *queue);
+void skim_vulkan_queue_destroy(skim_backend_queue *queue);
+skim_status skim_vulkan_queue_prepare(skim_backend_queue *queue, const skim_shape *shape);
+skim_status skim_vulkan_queue_submit(skim_backend_queue *queue, bool will_wait, uint64_t *point);
+skim_status skim_vulkan_queue_wait(skim_backend_queue *queue, uint64_t point, uint64_t timeout_ns);
+void skim_vulkan_queue_discard(skim_backend_queue *queue);
+skim_status skim_vulkan_record_mark(skim_backend_queue *queue, uint32_t index);
+skim_status skim_vulkan_queue_mark_time(skim_backend_queue *queue, uint32_t index,
+                                        uint64_t *nanoseconds);
+
+// Transfers (transfer.c).
+skim_status skim_vulkan_record_upload(skim_backend_queue *queue, skim_buffer *buffer,
+                                      uint64_t offset, const void *data, uint64_t size);
+skim_status skim_vulkan_record_download(skim_backend_queue *queue, skim_buffer *buffer,
+                                        uint64_t offset, void *data, uint64_t size);
+skim_status skim_vulkan_record_copy(skim_backend_queue *queue, skim_buffer *source,
+                                    uint64_t source_offset, skim_buffer *destination,
+                                    uint64_t destination_offset, uint64_t size);
+skim_status skim_vulkan_record_zero(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
+                                    uint64_t size);
+// Size bytes of mapped memory, until the point of the next submission is reached.
+skim_status skim_vulkan_stage(skim_vulkan_queue *queue, uint64_t size, skim_vulkan_staging **block,
+                              uint64_t *offset);
+void skim_vulkan_staging_deinit(skim_vulkan_queue *queue);
+bool skim_vulkan_staging_init(skim_vulkan_queue *queue);
+// Copies what reached the host to where it was wanted; forgets what was never submitted.
+void skim_vulkan_land(skim_vulkan_queue *queue);
+void skim_vulkan_forget_landings(skim_vulkan_queue *queue);
+
+// Looks how far the device is.
+void skim_vulkan_note_completed(skim_vulkan_queue *queue);
+// Opens a command buffer if none is.
+skim_status skim_vulkan_begin(skim_vulkan_queue *queue);
+// Everything recorded before is done, and seen, before what follows.
+void skim_vulkan_barrier(skim_vulkan_queue *queue);
+// Room in an array of the queue's for one more.
+bool skim_vulkan_grow(skim_vulkan_queue *queue, void **array, uint32_t count, uint32_t *capacity,
+                      size_t size);
+
+// ---- dispatches
+
+// A call's push constants and the grid that it is for.
+typedef struct skim_vulkan_dispatch {
+    skim_vulkan_kernel kernel;
+    const skim_vulkan_constants *constants;
+    const void *push;
+    uint32_t push_size;
+    uint32_t first, groups[3]; // first: of groups[0]
+} skim_vulkan_dispatch;
+
+// Records a dispatch, after a barrier if something ran since the last one and follows is set.
+skim_status skim_vulkan_record_dispatch(skim_vulkan_queue *queue,
+                                        const skim_vulkan_dispatch *dispatch, bool follows);
+// Submits what was recorded, without a point, if it has become too much work for one submission.
+skim_status skim_vulkan_add_work(skim_vulkan_queue *queue, double work);
+
+// The address of bytes of a buffer that lie in one piece. SKIM_UNSUPPORTED if they do not.
+skim_status skim_vulkan_locate(skim_vulkan_queue *queue, const char *name,
+                               const skim_buffer *buffer, uint64_t offset, uint64_t bytes,
+                               uint64_t *address);
+// The same for a tensor of [tokens][heads][dim]; a null tensor is at 0. Writes its strides, too.
+skim_status skim_vulkan_locate_tensor(skim_vulkan_queue *queue, const char *name,
+                                      const skim_tensor *tensor, uint32_t tokens, uint32_t heads,
+                                      uint32_t dim, uint64_t *address, uint32_t *token_stride,
+                                      uint32_t *head_stride);
+skim_status skim_vulkan_locate_rows(skim_vulkan_queue *queue, const skim_tensor *rows,
+                                    uint32_t row_count, uint64_t *address);
+skim_status skim_vulkan_locate_table(skim_vulkan_queue *queue, const skim_tensor *table,
+                                     uint32_t table_count, uint64_t *address);
+skim_status skim_vulkan_locate_scores(skim_vulkan_queue *queue, const skim_buffer *scores,
+                                      uint64_t offset, uint64_t stride, uint32_t count,
+                                      uint64_t *address);
+skim_status skim_vulkan_locate_lists(skim_vulkan_queue *queue, const skim_buffer *lists,
+                                     uint64_t offset, uint64_t stride, uint32_t count,
+                                     uint64_t *address);
+// What a kernel with or without SKIM_SPEC_CHUNK_SHIFT takes for keys, values or bounds.
+skim_status skim_vulkan_locate_units(skim_vulkan_queue *queue, const skim_buffer *buffer,
+                                     uint64_t offset, bool split, uint64_t *address);
+
+#endif

@@ -1,0 +1,73 @@
+// A queue's scratch, and what a shape needs before its verbs can be recorded.
+#include "backends/vulkan/queue.h"
+
+uint64_t skim_vulkan_scratch_size(const skim_device *device, const skim_shape *shape)
+{
+    (void)device;
+    uint64_t select = skim_vulkan_select_scratch(shape);
+    uint64_t attend = skim_vulkan_attend_scratch(shape);
+    return select > attend ? select : attend; // one after the other
+}
+
+static skim_status grow_scratch(skim_vulkan_queue *queue, const skim_shape *shape)
+{
+    skim_device *device = queue->device->base;
+    uint64_t size = skim_vulkan_scratch_size(device, shape);
+    if (size <= queue->scratch.size)
+        return SKIM_OK;
+    skim_vulkan_chunk grown;
+    skim_status status = skim_vulkan_chunk_create(device, size, &queue->base->error, &grown);
+    if (status != SKIM_OK)
+        return status;
+    skim_vulkan_chunk_destroy(queue->device, &queue->scratch);
+    queue->scratch = grown;
+    return SKIM_OK;
+}
+
+// Every pipeline that verbs of the shape can take, on buffers in one piece.
+static skim_status build(skim_vulkan_queue *queue, const skim_shape *shape)
+{
+    const skim_vulkan_constants all = skim_vulkan_constants_of(queue->device, shape);
+    const bool grouped = shape->q_heads > shape->kv_heads;
+    for (int k = 0; k < SKIM_VULKAN_KERNELS; k++) {
+        const bool lists = k == SKIM_VULKAN_SELECT || k == SKIM_VULKAN_ATTEND ||
+                           k == SKIM_VULKAN_MERGE || k == SKIM_VULKAN_PREFILL;
+        if ((k == SKIM_VULKAN_CENTRE && shape->bounds_type != SKIM_BOUNDS_I8) ||
+            (k == SKIM_VULKAN_MERGE && all.value[SKIM_SPEC_PARTS] == 1) ||
+            (k == SKIM_VULKAN_PREFILL && shape->max_tokens == 1))
+            continue;
+        for (uint32_t mode = 0; mode <= (lists ? SKIM_LISTS_GROUP : 0u); mode++) {
+            if ((k == SKIM_VULKAN_SELECT && mode == SKIM_LISTS_NONE) ||
+                (mode == SKIM_LISTS_GROUP && !grouped))
+                continue;
+            skim_vulkan_constants constants = all;
+            constants.value[SKIM_SPEC_LISTS] = mode;
+            if (mode == SKIM_LISTS_HEAD && k != SKIM_VULKAN_SELECT)
+                constants.value[SKIM_SPEC_HEADS] = 1;
+            VkPipeline pipeline;
+            skim_status status =
+                skim_vulkan_pipeline_get(queue->device, (skim_vulkan_kernel)k, &constants,
+                                         &queue->base->error, &pipeline);
+            if (status != SKIM_OK)
+                return status;
+        }
+    }
+    return SKIM_OK;
+}
+
+skim_status skim_vulkan_queue_prepare(skim_backend_queue *base, const skim_shape *shape)
+{
+    skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
+    const uint64_t queries = (uint64_t)shape->max_tokens * shape->q_heads / shape->kv_heads;
+    // The grid of prefill; its x is limited as that of estimate is.
+    if (queries / SKIM_PREFILL_TILE >= queue->device->base->limits.pages_max)
+        return skim_fail(&base->error, SKIM_UNSUPPORTED,
+                         "max_tokens %u is more than this device takes at once; take fewer",
+                         shape->max_tokens);
+    skim_status status = grow_scratch(queue, shape);
+    if (status == SKIM_OK)
+        status = build(queue, shape);
+    if (status == SKIM_OK)
+        skim_vulkan_pipelines_save(queue->device);
+    return status;
+}

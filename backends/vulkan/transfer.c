@@ -1,0 +1,286 @@
+#include "backends/vulkan/queue.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum { FIRST_STAGING = 256 * 1024, STAGING_BLOCKS = 2, STAGING_ALIGNMENT = 64 };
+
+// ---- staging
+
+static skim_vulkan_staging *add_block(skim_vulkan_queue *queue, uint64_t size)
+{
+    skim_device *device = queue->device->base;
+    skim_vulkan_staging *block = skim_allocate(device->host, sizeof *block);
+    if (!block) {
+        skim_fail(&queue->base->error, SKIM_NO_MEMORY, "no host memory for staging");
+        return NULL;
+    }
+    if (skim_vulkan_mapping_create(device, size, &queue->base->error, &block->mapping) != SKIM_OK) {
+        skim_release(device->host, block, sizeof *block);
+        return NULL;
+    }
+    block->size = size;
+    block->next = queue->blocks;
+    queue->blocks = block;
+    return block;
+}
+
+// What tokens left in it is zeroed.
+static void release_block(skim_vulkan_queue *queue, skim_vulkan_staging *block)
+{
+    memset(block->mapping.bytes, 0, block->size);
+    skim_vulkan_chunk_destroy(queue->device, &block->mapping.chunk);
+    skim_release(queue->device->base->host, block, sizeof *block);
+}
+
+bool skim_vulkan_staging_init(skim_vulkan_queue *queue)
+{
+    for (int i = 0; i < STAGING_BLOCKS; i++)
+        if (!add_block(queue, FIRST_STAGING))
+            return false;
+    return true;
+}
+
+void skim_vulkan_staging_deinit(skim_vulkan_queue *queue)
+{
+    while (queue->blocks) {
+        skim_vulkan_staging *block = queue->blocks;
+        queue->blocks = block->next;
+        release_block(queue, block);
+    }
+}
+
+static skim_vulkan_staging *find_room(skim_vulkan_queue *queue, uint64_t size)
+{
+    for (skim_vulkan_staging *block = queue->blocks; block; block = block->next) {
+        if (block->last <= queue->completed)
+            block->used = 0;
+        if (block->size - block->used >= size)
+            return block;
+    }
+    return NULL;
+}
+
+// A block with size bytes free. Blocks whose work is done are empty again; when one must be added,
+// those have proved too small and go.
+static skim_vulkan_staging *find_block(skim_vulkan_queue *queue, uint64_t size)
+{
+    skim_vulkan_staging *found = find_room(queue, size);
+    if (found)
+        return found;
+    skim_vulkan_note_completed(queue);
+    found = find_room(queue, size);
+    if (found)
+        return found;
+    uint64_t largest = FIRST_STAGING;
+    for (skim_vulkan_staging *block = queue->blocks; block; block = block->next)
+        largest = block->size > largest ? block->size : largest;
+    uint64_t wanted = size > 2 * largest ? size : 2 * largest;
+    skim_vulkan_staging *added = add_block(queue, skim_round_up(wanted, STAGING_ALIGNMENT));
+    if (!added && wanted > size)
+        added = add_block(queue, skim_round_up(size, STAGING_ALIGNMENT));
+    if (!added)
+        return NULL;
+    for (skim_vulkan_staging **link = &added->next; *link;) {
+        skim_vulkan_staging *block = *link;
+        if (block->used > 0) {
+            link = &block->next;
+            continue;
+        }
+        *link = block->next;
+        release_block(queue, block);
+    }
+    return added;
+}
+
+skim_status skim_vulkan_stage(skim_vulkan_queue *queue, uint64_t size, skim_vulkan_staging **block,
+                              uint64_t *offset)
+{
+    size = skim_round_up(size, STAGING_ALIGNMENT);
+    *block = find_block(queue, size);
+    if (!*block)
+        return SKIM_NO_MEMORY; // said
+    *offset = (*block)->used;
+    (*block)->used += size;
+    (*block)->last = queue->submitted + 1;
+    return SKIM_OK;
+}
+
+// ---- ordering
+
+// Notes that a transfer touches a range. Transfers to places of their own run side by side.
+static void touch(skim_vulkan_queue *queue, const skim_buffer *buffer, uint64_t offset,
+                  uint64_t size)
+{
+    bool waits = queue->computed || queue->range_count == SKIM_VULKAN_RANGES ||
+                 (queue->transferred && queue->range_count == 0);
+    for (uint32_t i = 0; i < queue->range_count && !waits; i++) {
+        const skim_vulkan_range *range = &queue->ranges[i];
+        waits = range->buffer == buffer && offset < range->end && range->begin < offset + size;
+    }
+    if (waits)
+        skim_vulkan_barrier(queue);
+    queue->ranges[queue->range_count++] =
+        (skim_vulkan_range){.buffer = buffer, .begin = offset, .end = offset + size};
+    queue->transferred = true;
+}
+
+// Both ranges at once: the barrier that one may need must not part them.
+static void touch_both(skim_vulkan_queue *queue, const skim_buffer *source, uint64_t source_offset,
+                       const skim_buffer *destination, uint64_t destination_offset, uint64_t size)
+{
+    if (queue->range_count + 2 > SKIM_VULKAN_RANGES)
+        skim_vulkan_barrier(queue);
+    touch(queue, source, source_offset, size);
+    uint32_t first = queue->range_count - 1;
+    touch(queue, destination, destination_offset, size);
+    if (queue->range_count == 1 && first > 0) // a barrier came in between: note the source again
+        queue->ranges[queue->range_count++] = (skim_vulkan_range){
+            .buffer = source, .begin = source_offset, .end = source_offset + size};
+}
+
+// ---- recording
+
+// A place in a buffer's memory, and how far it goes on there.
+typedef struct place {
+    VkBuffer buffer;
+    uint64_t offset;
+    uint64_t left;
+} place;
+
+static place find_place(const skim_vulkan_queue *queue, const skim_buffer *buffer, uint64_t offset)
+{
+    const skim_vulkan_buffer *own = buffer->impl;
+    if (own->count == 1)
+        return (place){own->chunks[0].buffer, offset, UINT64_MAX};
+    uint64_t size = queue->device->chunk_size, chunk = offset / size;
+    return (place){own->chunks[chunk].buffer, offset % size, size - offset % size};
+}
+
+static void copy_piece(skim_vulkan_queue *queue, place from, place to, uint64_t size)
+{
+    const VkBufferCopy region = {.srcOffset = from.offset, .dstOffset = to.offset, .size = size};
+    queue->device->vk.CmdCopyBuffer(queue->recording, from.buffer, to.buffer, 1, &region);
+}
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+skim_status skim_vulkan_record_upload(skim_backend_queue *base, skim_buffer *buffer,
+                                      uint64_t offset, const void *data, uint64_t size)
+{
+    skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
+    skim_vulkan_staging *block;
+    uint64_t at;
+    skim_status status = skim_vulkan_begin(queue);
+    if (status == SKIM_OK)
+        status = skim_vulkan_stage(queue, size, &block, &at);
+    if (status != SKIM_OK)
+        return status;
+    memcpy(block->mapping.bytes + at, data, size);
+    touch(queue, buffer, offset, size);
+    for (uint64_t done = 0; done < size;) {
+        place from = {block->mapping.chunk.buffer, at + done, UINT64_MAX};
+        place to = find_place(queue, buffer, offset + done);
+        uint64_t piece = smaller(size - done, to.left);
+        copy_piece(queue, from, to, piece);
+        done += piece;
+    }
+    return SKIM_OK;
+}
+
+skim_status skim_vulkan_record_download(skim_backend_queue *base, skim_buffer *buffer,
+                                        uint64_t offset, void *data, uint64_t size)
+{
+    skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
+    skim_vulkan_staging *block;
+    uint64_t at;
+    if (!skim_vulkan_grow(queue, (void **)&queue->landings, queue->landing_count,
+                          &queue->landing_capacity, sizeof *queue->landings))
+        return skim_fail(&base->error, SKIM_NO_MEMORY, "no host memory for a download");
+    skim_status status = skim_vulkan_begin(queue);
+    if (status == SKIM_OK)
+        status = skim_vulkan_stage(queue, size, &block, &at);
+    if (status != SKIM_OK)
+        return status;
+    touch(queue, buffer, offset, size);
+    for (uint64_t done = 0; done < size;) {
+        place from = find_place(queue, buffer, offset + done);
+        place to = {block->mapping.chunk.buffer, at + done, UINT64_MAX};
+        uint64_t piece = smaller(size - done, from.left);
+        copy_piece(queue, from, to, piece);
+        done += piece;
+    }
+    queue->landings[queue->landing_count++] = (skim_vulkan_landing){
+        .from = block->mapping.bytes + at, .to = data, .size = size, .point = queue->submitted + 1};
+    return SKIM_OK;
+}
+
+void skim_vulkan_land(skim_vulkan_queue *queue)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < queue->landing_count; i++) {
+        const skim_vulkan_landing landing = queue->landings[i];
+        if (landing.point <= queue->completed)
+            memcpy(landing.to, landing.from, landing.size);
+        else
+            queue->landings[kept++] = landing;
+    }
+    queue->landing_count = kept;
+}
+
+void skim_vulkan_forget_landings(skim_vulkan_queue *queue)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < queue->landing_count; i++)
+        if (queue->landings[i].point <= queue->submitted && !queue->failed)
+            queue->landings[kept++] = queue->landings[i];
+    queue->landing_count = kept;
+}
+
+skim_status skim_vulkan_record_copy(skim_backend_queue *base, skim_buffer *source,
+                                    uint64_t source_offset, skim_buffer *destination,
+                                    uint64_t destination_offset, uint64_t size)
+{
+    skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
+    skim_status status = skim_vulkan_begin(queue);
+    if (status != SKIM_OK)
+        return status;
+    touch_both(queue, source, source_offset, destination, destination_offset, size);
+    for (uint64_t done = 0; done < size;) {
+        place from = find_place(queue, source, source_offset + done);
+        place to = find_place(queue, destination, destination_offset + done);
+        uint64_t piece = smaller(size - done, smaller(from.left, to.left));
+        copy_piece(queue, from, to, piece);
+        done += piece;
+    }
+    return SKIM_OK;
+}
+
+// Fills are of whole words; the bytes before and after come from staging.
+skim_status skim_vulkan_record_zero(skim_backend_queue *base, skim_buffer *buffer, uint64_t offset,
+                                    uint64_t size)
+{
+    static const char zeros[8];
+    skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
+    uint64_t begin = smaller(skim_round_up(offset, 4), offset + size);
+    uint64_t end = (offset + size) / 4 * 4;
+    end = end < begin ? begin : end;
+    skim_status status = skim_vulkan_begin(queue);
+    if (status == SKIM_OK && begin > offset)
+        status = skim_vulkan_record_upload(base, buffer, offset, zeros, begin - offset);
+    if (status == SKIM_OK && offset + size > end)
+        status = skim_vulkan_record_upload(base, buffer, end, zeros, offset + size - end);
+    if (status != SKIM_OK || end == begin)
+        return status;
+    touch(queue, buffer, begin, end - begin);
+    for (uint64_t at = begin; at < end;) {
+        place to = find_place(queue, buffer, at);
+        uint64_t piece = smaller(end - at, to.left);
+        queue->device->vk.CmdFillBuffer(queue->recording, to.buffer, to.offset, piece, 0);
+        at += piece;
+    }
+    return SKIM_OK;
+}

@@ -1,0 +1,164 @@
+// The Vulkan backend's own objects, shared by its files.
+#ifndef SKIM_VULKAN_VULKAN_H
+#define SKIM_VULKAN_VULKAN_H
+
+#include "backends/vulkan/loader.h"
+#include "runtime/backend.h"
+#include "runtime/memory.h"
+#include "shaders/layout.h"
+
+extern const skim_backend skim_backend_vulkan;
+
+enum { SKIM_VULKAN_MARKS = 64, SKIM_VULKAN_PARTS_MAX = 64 };
+
+// ---- kernels and pipelines
+
+typedef enum skim_vulkan_kernel {
+    SKIM_VULKAN_APPEND,
+    SKIM_VULKAN_CENTRE,
+    SKIM_VULKAN_ESTIMATE,
+    SKIM_VULKAN_SELECT,
+    SKIM_VULKAN_ATTEND,
+    SKIM_VULKAN_MERGE,
+    SKIM_VULKAN_PREFILL,
+    SKIM_VULKAN_KERNELS
+} skim_vulkan_kernel;
+
+// Values of the SKIM_SPEC_* constants.
+typedef struct skim_vulkan_constants {
+    uint32_t value[SKIM_SPEC_COUNT];
+} skim_vulkan_constants;
+
+typedef struct skim_vulkan_pipeline {
+    skim_vulkan_kernel kernel;
+    skim_vulkan_constants constants;
+    VkPipeline handle;
+} skim_vulkan_pipeline;
+
+typedef struct skim_vulkan_pipelines {
+    skim_mutex mutex; // of all below
+    VkPipelineLayout layout;
+    VkPipelineCache cache;
+    VkShaderModule modules[SKIM_VULKAN_KERNELS]; // made when they are first needed
+    skim_vulkan_pipeline *items;
+    uint32_t count, capacity;
+    uint32_t saved; // pipelines made when the cache was last saved
+    char name[96];  // of the cache in the host's store
+} skim_vulkan_pipelines;
+
+// ---- the device
+
+struct skim_vulkan_buffer;
+
+typedef struct skim_vulkan_device {
+    skim_device *base;
+    skim_vulkan_instance instance;
+    VkPhysicalDevice physical;
+    VkDevice handle;
+    skim_vulkan_functions vk;
+    skim_mutex queue_mutex; // of what follows: the VkQueue is everybody's
+    VkQueue queue;
+    VkCommandPool wipe_pool; // of the command buffer that zeroes memory before it is released
+    VkCommandBuffer wipe_commands;
+    uint32_t family;
+    VkPhysicalDeviceMemoryProperties memory;
+    bool has_budget;
+    atomic_ullong held; // bytes of device memory
+    uint64_t chunk_size; // bytes of a chunk of a buffer that is larger
+    uint32_t chunk_shift; // log2 of its units
+    uint32_t lanes_max;   // threads that can share a sum
+    double timestamp_period; // nanoseconds
+    uint64_t timestamp_mask;
+    double submission_work; // multiplications that a submission may hold
+    skim_vulkan_pipelines pipelines;
+} skim_vulkan_device;
+
+// A pool and count command buffers of it. One that fails leaves nothing.
+skim_status skim_vulkan_commands_create(skim_vulkan_device *device, skim_error *error,
+                                        VkCommandPool *pool, uint32_t count,
+                                        VkCommandBuffer *commands);
+// Zeroes the buffer's first bytes and waits for it. What is lost is not zeroed.
+void skim_vulkan_wipe(skim_vulkan_device *device, const struct skim_vulkan_buffer *buffer,
+                      uint64_t bytes);
+
+static inline skim_vulkan_device *skim_vulkan_device_of(const skim_device *device)
+{
+    return device->impl;
+}
+
+// A result of Vulkan's that is no success, as a status with a sentence. Notes a lost device.
+skim_status skim_vulkan_fail(skim_device *device, skim_error *error, VkResult result,
+                             const char *call);
+
+skim_status skim_vulkan_pipelines_init(skim_vulkan_device *device, skim_error *error);
+void skim_vulkan_pipelines_deinit(skim_vulkan_device *device);
+// Finds a pipeline, or makes it.
+skim_status skim_vulkan_pipeline_get(skim_vulkan_device *device, skim_vulkan_kernel kernel,
+                                     const skim_vulkan_constants *constants, skim_error *error,
+                                     VkPipeline *pipeline);
+// Keeps what was made in the host's store.
+void skim_vulkan_pipelines_save(skim_vulkan_device *device);
+
+// The constants that follow from a shape.
+skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
+                                               const skim_shape *shape);
+// What attend goes by: whether its lists are per query head, per group, or not there.
+uint32_t skim_vulkan_lists(const skim_shape *shape, bool listed, skim_select_mode select);
+static inline uint32_t skim_vulkan_head_chunks(const skim_shape *shape, uint32_t heads)
+{
+    uint32_t group = shape->q_heads / shape->kv_heads;
+    return shape->kv_heads * ((group + heads - 1) / heads);
+}
+
+// ---- memory
+
+// A buffer's memory: one piece, or several of chunk_size bytes (the last may be smaller).
+typedef struct skim_vulkan_chunk {
+    VkBuffer buffer;
+    VkDeviceMemory memory;
+    VkDeviceAddress address;
+    uint64_t size;
+} skim_vulkan_chunk;
+
+typedef struct skim_vulkan_buffer {
+    uint32_t count;
+    skim_vulkan_chunk chunks[];
+} skim_vulkan_buffer;
+
+static inline bool skim_vulkan_is_split(const skim_buffer *buffer)
+{
+    return ((const skim_vulkan_buffer *)buffer->impl)->count > 1;
+}
+
+// Memory that the host has mapped, coherent, with an address.
+typedef struct skim_vulkan_mapping {
+    skim_vulkan_chunk chunk;
+    char *bytes;
+} skim_vulkan_mapping;
+
+uint64_t skim_vulkan_memory_available(const skim_device *device);
+skim_status skim_vulkan_chunk_create(skim_device *device, uint64_t size, skim_error *error,
+                                     skim_vulkan_chunk *chunk);
+void skim_vulkan_chunk_destroy(skim_vulkan_device *device, skim_vulkan_chunk *chunk);
+skim_status skim_vulkan_mapping_create(skim_device *device, uint64_t size, skim_error *error,
+                                       skim_vulkan_mapping *mapping);
+skim_status skim_vulkan_buffer_create(skim_buffer *buffer);
+void skim_vulkan_buffer_destroy(skim_buffer *buffer);
+
+// ---- verbs
+
+uint64_t skim_vulkan_bounds_size(const skim_device *device, const skim_shape *shape);
+uint64_t skim_vulkan_scratch_size(const skim_device *device, const skim_shape *shape);
+// Bytes of a queue's scratch: keys of order, parts of attend.
+uint64_t skim_vulkan_select_scratch(const skim_shape *shape);
+uint64_t skim_vulkan_attend_scratch(const skim_shape *shape);
+uint32_t skim_vulkan_parts(const skim_shape *shape);
+// Pages whose keys of order select keeps in shared memory; 1: none.
+uint32_t skim_vulkan_near_keys(const skim_shape *shape);
+
+skim_status skim_vulkan_append(skim_backend_queue *queue, const skim_append_args *args);
+skim_status skim_vulkan_estimate(skim_backend_queue *queue, const skim_estimate_args *args);
+skim_status skim_vulkan_select(skim_backend_queue *queue, const skim_select_args *args);
+skim_status skim_vulkan_attend(skim_backend_queue *queue, const skim_attend_args *args);
+
+#endif

@@ -1,0 +1,59 @@
+// What attend, its merge and prefill share.
+#include "common.glsl"
+
+layout(push_constant, std430) uniform Push { SKIM_ATTEND_FIELDS } push;
+
+const uint Q_HEADS = KV_HEADS * GROUP;
+
+bool is_listed(Row row)
+{
+    return LISTS != SKIM_LISTS_NONE && (row.flags & ROW_DENSE) == 0;
+}
+
+uint count_pages(Row row)
+{
+    uint pages = is_listed(row) ? min(row.select_count, row.page_count) : row.page_count;
+    return SKIM_MUTANT(attend_drops_last_page) && pages > 0 ? pages - 1 : pages;
+}
+
+// A list is attended in so many parts: its length and the shape decide.
+uint count_parts(Row row)
+{
+    return clamp(count_pages(row) * PAGE_SIZE / SKIM_PART_TOKENS, 1, PARTS);
+}
+
+uvec2 find_query(uint token, uint head)
+{
+    return find_element(push.q, token, push.q_token, head, push.q_head);
+}
+
+// Where part p of a query head leaves what it found: max and sum in base 2, then out unnormalised.
+uvec2 find_partial(uint row, uint head, uint part)
+{
+    uvec2 of_head = advance(push.partials, row * Q_HEADS + head, PARTS * (4 + DIM), 2);
+    return advance(of_head, part, 4 + DIM, 2);
+}
+
+uvec2 find_out(uint token, uint head)
+{
+    return find_element(push.out_, token, push.out_token, head, push.out_head);
+}
+
+void store_lse(uint token, uint head, float highest, float sum)
+{
+    if (is_null(push.lse))
+        return;
+    uvec2 lse = find_element(push.lse, token, push.lse_token, head, push.lse_head);
+    Words(lse).at[0] = sum > 0 ? floatBitsToUint(LN_2 * (highest + log2(sum)))
+                               : 0xff800000u; // minus infinity
+}
+
+uint stored_head(uint kv_head)
+{
+    return SKIM_MUTANT(attend_wrong_kv_head) ? 0 : kv_head;
+}
+
+uint slot_of(Words table, uint page)
+{
+    return SKIM_MUTANT(attend_wrong_slot) ? page % max(push.key_page, 1) & 1 : table.at[page];
+}

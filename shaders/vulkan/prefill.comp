@@ -1,0 +1,171 @@
+// Causal attention of rows with more than one query. A workgroup takes 64 queries of one kv head
+// (tokens times query heads of its group) through the keys in tiles of 64 tokens: scores in
+// registers, 4 queries by 8 tokens a thread, over 16 channels at a time; then their softmax; then
+// the sum of the values, 4 queries by every eighth unit of channels a thread.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "attend.glsl"
+
+layout(local_size_x = SKIM_THREADS) in;
+
+const uint TILE = SKIM_PREFILL_TILE;
+const uint ROWS = 4, ROW_GROUPS = TILE / ROWS;         // 16
+const uint COLUMNS = SKIM_THREADS / ROW_GROUPS;        // 8 threads side by side
+const uint TOKENS = TILE / COLUMNS;                    // 8
+const uint PIECE = 4;                                  // vec4 of channels at a time
+const uint TURNS = (UNITS + COLUMNS - 1) / COLUMNS;
+const uint THREAD_VECTORS = TURNS * UNIT_VECTORS;
+const uint PAGES = TILE / PAGE_SIZE;
+
+shared vec4 query_piece[TILE * PIECE];
+shared vec4 key_piece[TILE * PIECE];
+shared float weights[TILE * (TILE + 1)];
+shared float tops[TILE * COLUMNS];
+shared uint slots[PAGES];
+
+void main()
+{
+    Row row = load_row(push.rows, gl_WorkGroupID.z);
+    if (row.query_count < 2)
+        return;
+    const uint kv_head = gl_WorkGroupID.y;
+    const uint first_query = gl_WorkGroupID.x * TILE; // token * GROUP + head
+    const uint queries = row.query_count * GROUP;
+    if (first_query >= queries)
+        return;
+    const uint thread = gl_LocalInvocationIndex;
+    const uint column = thread % COLUMNS, row_group = thread / COLUMNS;
+    const uint before = row.tokens - row.query_count;
+    Words table = Words(advance(push.table, row.table_start, 1, 2));
+    const uint last_query = min(first_query + TILE, queries) - 1;
+    uint ahead = SKIM_MUTANT(attend_not_causal) ? 2 : 1;
+    const uint seen = min(before + last_query / GROUP + ahead, row.tokens);
+    const uint keys_of_head = stored_head(kv_head) * push.key_head;
+    const uint values_of_head = stored_head(kv_head) * push.value_head;
+    const float scale = push.scale * LOG2_E;
+
+    uint limits[ROWS]; // tokens that a query sees
+    float highest[ROWS], total[ROWS];
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        uint query = min(first_query + row_group * ROWS + r, queries - 1);
+        limits[r] = min(before + query / GROUP + ahead, row.tokens);
+        if (SKIM_MUTANT(attend_drops_last_token) && limits[r] > 1)
+            limits[r]--;
+        highest[r] = LOWEST;
+        total[r] = 0;
+    }
+    vec4 found[ROWS * THREAD_VECTORS];
+    [[unroll]] for (uint i = 0; i < ROWS * THREAD_VECTORS; i++)
+        found[i] = vec4(0);
+
+    for (uint tile = 0; tile < seen; tile += TILE) {
+        barrier();
+        if (thread < PAGES && tile + thread * PAGE_SIZE < row.tokens)
+            slots[thread] = slot_of(table, tile / PAGE_SIZE + thread);
+        float scores[ROWS * TOKENS];
+        [[unroll]] for (uint i = 0; i < ROWS * TOKENS; i++)
+            scores[i] = 0;
+        for (uint piece = 0; piece < DIM / 4; piece += PIECE) {
+            barrier();
+            for (uint i = thread; i < TILE * PIECE; i += SKIM_THREADS) {
+                uint of_tile = i / PIECE, vector = piece + i % PIECE;
+                uint query = min(first_query + of_tile, queries - 1);
+                query_piece[i] =
+                    scale * load_elements(find_query(row.query_start + query / GROUP,
+                                                     kv_head * GROUP + query % GROUP),
+                                          4 * vector, type_of(push.q_head));
+                vec4 key = vec4(0);
+                if (tile + of_tile < seen && vector < DIM / 4) {
+                    uint at = slots[of_tile / PAGE_SIZE] * push.key_page + keys_of_head +
+                              of_tile % PAGE_SIZE * push.key_token;
+                    key = unpack(load_unit(push.keys, at + vector / UNIT_VECTORS),
+                                 vector % UNIT_VECTORS);
+                }
+                key_piece[i] = key;
+            }
+            barrier();
+            [[unroll]] for (uint v = 0; v < PIECE; v++) {
+                vec4 query[ROWS];
+                [[unroll]] for (uint r = 0; r < ROWS; r++)
+                    query[r] = query_piece[(row_group * ROWS + r) * PIECE + v];
+                [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+                    vec4 key = key_piece[(t * COLUMNS + column) * PIECE + v];
+                    [[unroll]] for (uint r = 0; r < ROWS; r++)
+                        scores[r * TOKENS + t] += dot(query[r], key);
+                }
+            }
+        }
+
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            float top = LOWEST;
+            [[unroll]] for (uint t = 0; t < TOKENS; t++)
+                if (tile + t * COLUMNS + column < limits[r])
+                    top = max(top, scores[r * TOKENS + t]);
+            tops[(row_group * ROWS + r) * COLUMNS + column] = top;
+        }
+        barrier();
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            float next = highest[r];
+            [[unroll]] for (uint c = 0; c < COLUMNS; c++)
+                next = max(next, tops[(row_group * ROWS + r) * COLUMNS + c]);
+            float shrink = exp2(highest[r] - next);
+            highest[r] = next;
+            float sum = 0;
+            [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+                bool is_seen = tile + t * COLUMNS + column < limits[r];
+                float weight = is_seen ? exp2(scores[r * TOKENS + t] - next) : 0.0;
+                weights[(row_group * ROWS + r) * (TILE + 1) + t * COLUMNS + column] = weight;
+                sum += weight;
+            }
+            total[r] = total[r] * shrink + sum;
+            [[unroll]] for (uint i = 0; i < THREAD_VECTORS; i++)
+                found[r * THREAD_VECTORS + i] *= shrink;
+        }
+        barrier();
+
+        uint tokens = min(TILE, seen - tile);
+        for (uint t = 0; t < tokens; t++) {
+            uint at = slots[t / PAGE_SIZE] * push.value_page + values_of_head +
+                      t % PAGE_SIZE * push.value_token;
+            float weight[ROWS];
+            [[unroll]] for (uint r = 0; r < ROWS; r++)
+                weight[r] = weights[(row_group * ROWS + r) * (TILE + 1) + t];
+            [[unroll]] for (uint turn = 0; turn < TURNS; turn++) {
+                uint unit = turn * COLUMNS + column;
+                if (UNITS % COLUMNS != 0 && unit >= UNITS)
+                    continue;
+                uvec4 bits = load_unit(push.values, at + unit);
+                [[unroll]] for (uint v = 0; v < UNIT_VECTORS; v++) {
+                    vec4 x = unpack(bits, v);
+                    // A token that a query does not see may be NaN.
+                    [[unroll]] for (uint r = 0; r < ROWS; r++)
+                        found[r * THREAD_VECTORS + turn * UNIT_VECTORS + v] +=
+                            weight[r] > 0 || tile + t < limits[r] ? weight[r] * x : vec4(0);
+                }
+            }
+        }
+    }
+
+    barrier();
+    [[unroll]] for (uint r = 0; r < ROWS; r++)
+        tops[(row_group * ROWS + r) * COLUMNS + column] = total[r];
+    barrier();
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        uint query = first_query + row_group * ROWS + r;
+        float sum = 0;
+        [[unroll]] for (uint c = 0; c < COLUMNS; c++)
+            sum += tops[(row_group * ROWS + r) * COLUMNS + c];
+        if (query >= queries)
+            continue;
+        uint token = row.query_start + query / GROUP, head = kv_head * GROUP + query % GROUP;
+        uvec2 to = find_out(token, head);
+        [[unroll]] for (uint i = 0; i < THREAD_VECTORS; i++) {
+            uint unit = i / UNIT_VECTORS * COLUMNS + column;
+            if (unit < UNITS)
+                store_elements(to, unit * UNIT_CHANNELS + i % UNIT_VECTORS * 4,
+                               type_of(push.out_head), found[r * THREAD_VECTORS + i] / sum);
+        }
+        if (column == 0)
+            store_lse(token, head, highest[r], sum);
+    }
+}
