@@ -32,31 +32,30 @@
 #define SKIM_ROW_FLAGS 8
 
 // Constants by which kernels are specialised (Vulkan: their constant_id).
-#define SKIM_SPEC_TYPE 0        // skim_type of keys and values
-#define SKIM_SPEC_DIM 1         // key_dim
-#define SKIM_SPEC_PAGE_SIZE 2   // tokens in a page
-#define SKIM_SPEC_GROUP 3       // query heads of a kv head
-#define SKIM_SPEC_HEADS 4       // of which a workgroup serves so many at once
-#define SKIM_SPEC_LANES 5       // threads that share a page's bounds, or a token
-#define SKIM_SPEC_BOUNDS 6      // skim_bounds
-#define SKIM_SPEC_BOUNDS_TYPE 7 // skim_bounds_type
-#define SKIM_SPEC_KV_HEADS 8
-#define SKIM_SPEC_PARTS 9       // most parts that a list is attended in
-#define SKIM_SPEC_KEYS 10       // pages whose keys of order fit in shared memory; 1: none
-#define SKIM_SPEC_LISTS 11      // SKIM_LISTS_*
-#define SKIM_SPEC_CHUNK_SHIFT 12 // log2 of the units in a chunk of a buffer; 0: all in one piece
-#define SKIM_SPEC_MUTANT 13     // of a library built with mutants: skim_mutant_id
-#define SKIM_SPEC_COUNT 14
+#define SKIM_SPEC_TYPE 0         // skim_type of keys and values
+#define SKIM_SPEC_DIM 1          // key_dim
+#define SKIM_SPEC_PAGE_SIZE 2    // tokens in a page
+#define SKIM_SPEC_GROUP 3        // query heads of a kv head
+#define SKIM_SPEC_HEADS 4        // of which a workgroup serves so many at once
+#define SKIM_SPEC_LANES 5        // threads that share a page's bounds, or a token
+#define SKIM_SPEC_BOUNDS 6       // skim_bounds
+#define SKIM_SPEC_BOUNDS_TYPE 7  // skim_bounds_type
+#define SKIM_SPEC_PARTS 8        // most parts that a list is attended in
+#define SKIM_SPEC_KEYS 9         // pages whose keys of order fit in shared memory; 1: none
+#define SKIM_SPEC_LISTS 10       // SKIM_LISTS_*
+#define SKIM_SPEC_CHUNK_SHIFT 11 // log2 of the units in a chunk of a buffer; 0: all in one piece
+#define SKIM_SPEC_MUTANT 12      // of a library built with mutants: skim_mutant_id
+#define SKIM_SPEC_COUNT 13
 
-#define SKIM_LISTS_NONE 0
+// A list per query head, or one for the query heads of a kv head.
 #define SKIM_LISTS_HEAD 1
 #define SKIM_LISTS_GROUP 2
 
 #define SKIM_TYPE_SHIFT 30
 #define SKIM_STRIDE_MASK 0x3fffffffu
 
-// Threads of a workgroup; pages (estimate) and tokens (a tile of attend at 8 lanes) that it takes at
-// a time; the shortest part of a list, in tokens; queries and tokens in a tile of prefill.
+// Threads of a workgroup; pages (estimate) and tokens (a tile of attend at 8 lanes) that it takes
+// at a time; the shortest part of a list, in tokens; queries and tokens in a tile of prefill.
 #define SKIM_THREADS 128
 #define SKIM_ESTIMATE_PAGES 64
 #define SKIM_PART_TOKENS 64

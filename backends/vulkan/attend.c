@@ -41,8 +41,8 @@ static uint32_t units_of(uint64_t elements, skim_type type)
     return (uint32_t)(elements * skim_type_size(type) / 16);
 }
 
-static skim_status fill_push(skim_vulkan_queue *queue, const skim_attend_args *args, uint32_t lists,
-                             bool split, attend_push *push)
+static skim_status fill_push(skim_vulkan_queue *queue, const skim_attend_args *args,
+                             uint32_t lists_per_row, bool split, attend_push *push)
 {
     const skim_shape *shape = args->shape;
     *push = (attend_push){
@@ -70,11 +70,9 @@ static skim_status fill_push(skim_vulkan_queue *queue, const skim_attend_args *a
         status =
             skim_vulkan_locate_tensor(queue, "lse", &args->lse, args->token_count, shape->q_heads,
                                       1, &push->lse, &push->lse_token, &push->lse_head);
-    if (status == SKIM_OK && lists != SKIM_LISTS_NONE) {
-        uint32_t per_row = lists == SKIM_LISTS_HEAD ? shape->q_heads : shape->kv_heads;
+    if (status == SKIM_OK && args->lists)
         status = skim_vulkan_locate_lists(queue, args->lists, args->lists_offset, args->list_stride,
-                                          args->row_count * per_row, &push->lists);
-    }
+                                          args->row_count * lists_per_row, &push->lists);
     if (status == SKIM_OK)
         status = skim_vulkan_locate_units(queue, args->keys.buffer, args->keys.offset, split,
                                           &push->keys);
@@ -119,14 +117,14 @@ skim_status skim_vulkan_attend(skim_backend_queue *base, const skim_attend_args 
     bool split =
         skim_vulkan_is_split(args->keys.buffer) || skim_vulkan_is_split(args->values.buffer);
     skim_vulkan_constants constants = skim_vulkan_constants_of(queue->device, shape);
-    const uint32_t lists = skim_vulkan_lists(shape, args->lists, args->select);
-    constants.value[SKIM_SPEC_LISTS] = lists;
-    if (lists == SKIM_LISTS_HEAD)
-        constants.value[SKIM_SPEC_HEADS] = 1;
+    if (args->lists)
+        skim_vulkan_set_lists(&constants, args->select);
+    bool of_heads = constants.value[SKIM_SPEC_LISTS] == SKIM_LISTS_HEAD;
     if (split)
         constants.value[SKIM_SPEC_CHUNK_SHIFT] = queue->device->chunk_shift;
     attend_push push;
-    skim_status status = fill_push(queue, args, lists, split, &push);
+    skim_status status =
+        fill_push(queue, args, of_heads ? shape->q_heads : shape->kv_heads, split, &push);
     if (status != SKIM_OK)
         return status;
 

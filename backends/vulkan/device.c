@@ -356,9 +356,8 @@ static skim_status open_physical(skim_vulkan_device *device, skim_device *base, 
     device->memory = memory.memoryProperties;
     device->family = physical.family;
     device->timestamp_period = (double)limits->timestampPeriod;
-    device->timestamp_mask = physical.timestamp_bits >= 64
-                                 ? UINT64_MAX
-                                 : ((uint64_t)1 << physical.timestamp_bits) - 1;
+    device->timestamp_mask =
+        physical.timestamp_bits >= 64 ? UINT64_MAX : ((uint64_t)1 << physical.timestamp_bits) - 1;
     device->lanes_max = LANES_MAX;
     if (features & SKIM_FEATURE_SUBGROUPS && physical.subgroups.subgroupSize < LANES_MAX)
         device->lanes_max = physical.subgroups.subgroupSize;

@@ -27,9 +27,9 @@ static skim_status fill_push(skim_vulkan_queue *queue, const skim_estimate_args 
                                     (uint64_t)shape->kv_heads * shape->key_dim * sizeof(float),
                                     &push->centre);
     if (status == SKIM_OK)
-        status = skim_vulkan_locate_scores(queue, args->scores, args->scores_offset,
-                                           args->score_stride, args->row_count * shape->q_heads,
-                                           &push->scores);
+        status =
+            skim_vulkan_locate_scores(queue, args->scores, args->scores_offset, args->score_stride,
+                                      args->row_count * shape->q_heads, &push->scores);
     if (status == SKIM_OK)
         status = skim_vulkan_locate_units(queue, args->bounds, args->bounds_offset, split,
                                           &push->bounds);

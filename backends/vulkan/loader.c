@@ -31,8 +31,9 @@ static bool open_library(skim_vulkan_instance *instance)
 // Portability drivers (MoltenVK) are shown only to those who ask for them.
 static bool has_portability(const skim_vulkan_instance *instance)
 {
-    PFN_vkEnumerateInstanceExtensionProperties enumerate = LOAD(
-        instance, PFN_vkEnumerateInstanceExtensionProperties, "vkEnumerateInstanceExtensionProperties");
+    PFN_vkEnumerateInstanceExtensionProperties enumerate =
+        LOAD(instance, PFN_vkEnumerateInstanceExtensionProperties,
+             "vkEnumerateInstanceExtensionProperties");
     VkExtensionProperties properties[128];
     uint32_t count = sizeof properties / sizeof *properties;
     if (!enumerate || enumerate(NULL, &count, properties) < VK_SUCCESS)

@@ -87,11 +87,11 @@ static skim_status create_buffer(skim_device *base, uint64_t size, bool mapped, 
     device->vk.GetBufferMemoryRequirements(device->handle, chunk->buffer, &needs);
     const VkMemoryPropertyFlags of_host =
         VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
-    uint32_t type = mapped ? find_type(device, needs.memoryTypeBits, of_host,
-                                       VK_MEMORY_PROPERTY_HOST_CACHED_BIT, 0)
-                           : find_type(device, needs.memoryTypeBits, 0,
-                                       VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
-                                       VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT);
+    uint32_t type =
+        mapped ? find_type(device, needs.memoryTypeBits, of_host,
+                           VK_MEMORY_PROPERTY_HOST_CACHED_BIT, 0)
+               : find_type(device, needs.memoryTypeBits, 0, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+                           VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT);
     if (type == UINT32_MAX)
         return skim_fail(error, SKIM_FAILED, "the driver has no memory type for a buffer");
     const VkMemoryAllocateFlagsInfo flags = {
@@ -181,8 +181,8 @@ skim_status skim_vulkan_buffer_create(skim_buffer *buffer)
         uint64_t left = buffer->size - i * device->chunk_size;
         uint64_t size = left < device->chunk_size ? left : device->chunk_size;
         // Kernels read whole units, and fills are of whole words.
-        status = skim_vulkan_chunk_create(base, skim_round_up(size, 16), &base->error,
-                                          &made->chunks[i]);
+        status =
+            skim_vulkan_chunk_create(base, skim_round_up(size, 16), &base->error, &made->chunks[i]);
     }
     if (status != SKIM_OK)
         skim_vulkan_buffer_destroy(buffer);

@@ -13,6 +13,22 @@ static const char *const kernel_names[SKIM_VULKAN_KERNELS] = {
     "append", "centre", "estimate", "select", "attend", "merge", "prefill",
 };
 
+#define BIT(constant) (1u << SKIM_SPEC_##constant)
+
+// The constants that each kernel looks at: shapes that agree on these share it.
+static const uint32_t kernel_constants[SKIM_VULKAN_KERNELS] = {
+    [SKIM_VULKAN_APPEND] =
+        BIT(TYPE) | BIT(DIM) | BIT(PAGE_SIZE) | BIT(BOUNDS) | BIT(BOUNDS_TYPE) | BIT(CHUNK_SHIFT),
+    [SKIM_VULKAN_CENTRE] = BIT(TYPE) | BIT(DIM) | BIT(PAGE_SIZE) | BIT(CHUNK_SHIFT),
+    [SKIM_VULKAN_ESTIMATE] = BIT(TYPE) | BIT(DIM) | BIT(GROUP) | BIT(HEADS) | BIT(LANES) |
+                             BIT(BOUNDS) | BIT(BOUNDS_TYPE) | BIT(CHUNK_SHIFT),
+    [SKIM_VULKAN_SELECT] = BIT(GROUP) | BIT(KEYS) | BIT(LISTS),
+    [SKIM_VULKAN_ATTEND] = BIT(TYPE) | BIT(DIM) | BIT(PAGE_SIZE) | BIT(GROUP) | BIT(HEADS) |
+                           BIT(LANES) | BIT(LISTS) | BIT(CHUNK_SHIFT),
+    [SKIM_VULKAN_MERGE] = BIT(DIM) | BIT(PAGE_SIZE) | BIT(PARTS),
+    [SKIM_VULKAN_PREFILL] = BIT(TYPE) | BIT(DIM) | BIT(PAGE_SIZE) | BIT(GROUP) | BIT(CHUNK_SHIFT),
+};
+
 typedef struct shader {
     const uint32_t *words;
     size_t size;
@@ -181,8 +197,7 @@ static bool reserve(skim_vulkan_device *device)
     if (pipelines->count < pipelines->capacity)
         return true;
     uint32_t capacity = pipelines->capacity ? 2 * pipelines->capacity : 32;
-    skim_vulkan_pipeline *items =
-        skim_allocate(device->base->host, capacity * sizeof *items);
+    skim_vulkan_pipeline *items = skim_allocate(device->base->host, capacity * sizeof *items);
     if (!items)
         return false;
     if (pipelines->count > 0)
@@ -210,11 +225,14 @@ static VkResult create_module(skim_vulkan_device *device, skim_vulkan_kernel ker
 static VkResult create_pipeline(skim_vulkan_device *device, skim_vulkan_pipeline *made)
 {
     VkSpecializationMapEntry entries[SKIM_SPEC_COUNT];
+    uint32_t count = 0;
     for (uint32_t i = 0; i < SKIM_SPEC_COUNT; i++)
-        entries[i] = (VkSpecializationMapEntry){
-            .constantID = i, .offset = i * (uint32_t)sizeof(uint32_t), .size = sizeof(uint32_t)};
+        if (made->constants.value[i] > 0)
+            entries[count++] = (VkSpecializationMapEntry){.constantID = i,
+                                                          .offset = i * (uint32_t)sizeof(uint32_t),
+                                                          .size = sizeof(uint32_t)};
     const VkSpecializationInfo constants = {
-        .mapEntryCount = SKIM_SPEC_COUNT,
+        .mapEntryCount = count,
         .pMapEntries = entries,
         .dataSize = sizeof made->constants.value,
         .pData = made->constants.value,
@@ -249,7 +267,10 @@ skim_status skim_vulkan_pipeline_get(skim_vulkan_device *device, skim_vulkan_ker
                                      VkPipeline *pipeline)
 {
     skim_vulkan_pipelines *pipelines = &device->pipelines;
-    skim_vulkan_constants wanted = *constants;
+    skim_vulkan_constants wanted = {0};
+    for (uint32_t i = 0; i < SKIM_SPEC_COUNT; i++)
+        if (kernel_constants[kernel] & 1u << i)
+            wanted.value[i] = constants->value[i];
 #ifdef SKIM_MUTANTS
     wanted.value[SKIM_SPEC_MUTANT] = skim_mutant;
 #endif
@@ -282,12 +303,13 @@ skim_status skim_vulkan_pipeline_get(skim_vulkan_device *device, skim_vulkan_ker
 
 // ---- constants
 
-uint32_t skim_vulkan_lists(const skim_shape *shape, bool listed, skim_select_mode select)
+void skim_vulkan_set_lists(skim_vulkan_constants *constants, skim_select_mode select)
 {
-    if (!listed)
-        return SKIM_LISTS_NONE;
-    bool one = shape->q_heads == shape->kv_heads; // both modes are the same
-    return select == SKIM_SELECT_HEAD || one ? SKIM_LISTS_HEAD : SKIM_LISTS_GROUP;
+    // Without groups both modes are the same.
+    bool head = select == SKIM_SELECT_HEAD || constants->value[SKIM_SPEC_GROUP] == 1;
+    constants->value[SKIM_SPEC_LISTS] = head ? SKIM_LISTS_HEAD : SKIM_LISTS_GROUP;
+    if (head)
+        constants->value[SKIM_SPEC_HEADS] = 1;
 }
 
 // As many query heads at once as leave a workgroup's weights 8 KiB of shared memory.
@@ -313,8 +335,8 @@ skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
     value[SKIM_SPEC_LANES] = device->lanes_max < 8 ? device->lanes_max : 8;
     value[SKIM_SPEC_BOUNDS] = shape->bounds;
     value[SKIM_SPEC_BOUNDS_TYPE] = shape->bounds_type;
-    value[SKIM_SPEC_KV_HEADS] = shape->kv_heads;
     value[SKIM_SPEC_PARTS] = skim_vulkan_parts(shape);
     value[SKIM_SPEC_KEYS] = skim_vulkan_near_keys(shape);
+    skim_vulkan_set_lists(&constants, SKIM_SELECT_GROUP);
     return constants;
 }

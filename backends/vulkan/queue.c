@@ -82,7 +82,8 @@ void skim_vulkan_note_completed(skim_vulkan_queue *queue)
     }
 }
 
-// A command buffer that is not in use. New ones come by the dozen, since a steady load needs no more.
+// A command buffer that is not in use. New ones come by the dozen, since a steady load needs no
+// more.
 static skim_status take_commands(skim_vulkan_queue *queue, VkCommandBuffer *commands)
 {
     for (int pass = 0; pass < 2; pass++) {
@@ -560,8 +561,7 @@ skim_status skim_vulkan_queue_create(skim_backend_queue *base)
                           sizeof *queue->commands))
         status = no_memory(queue);
     if (status == SKIM_OK)
-        status =
-            skim_vulkan_commands_create(queue->device, &base->error, &queue->pool, 1, &first);
+        status = skim_vulkan_commands_create(queue->device, &base->error, &queue->pool, 1, &first);
     if (status == SKIM_OK) {
         queue->commands[queue->command_count++] = (skim_vulkan_commands){.handle = first};
         VkResult result = create_objects(queue);

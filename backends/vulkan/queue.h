@@ -47,8 +47,8 @@ typedef struct skim_vulkan_queue {
     VkCommandPool pool;
     skim_vulkan_commands *commands;
     uint32_t command_count, command_capacity;
-    VkCommandBuffer recording;  // NULL: none is open
-    VkCommandBuffer *closed;    // ended, to be submitted in this order
+    VkCommandBuffer recording; // NULL: none is open
+    VkCommandBuffer *closed;   // ended, to be submitted in this order
     uint32_t closed_count, closed_capacity;
     bool flushed; // some of what is recorded runs already
     bool broken;  // what was recorded cannot be submitted any more

@@ -24,29 +24,34 @@ static skim_status grow_scratch(skim_vulkan_queue *queue, const skim_shape *shap
     return SKIM_OK;
 }
 
+static bool is_needed(const skim_shape *shape, skim_vulkan_kernel kernel, skim_select_mode select)
+{
+    switch (kernel) {
+    case SKIM_VULKAN_CENTRE:
+        return shape->bounds_type == SKIM_BOUNDS_I8;
+    case SKIM_VULKAN_MERGE:
+        return skim_vulkan_parts(shape) > 1;
+    case SKIM_VULKAN_PREFILL:
+        return shape->max_tokens > 1;
+    case SKIM_VULKAN_ESTIMATE:
+        return select == SKIM_SELECT_GROUP; // it serves both
+    default:
+        return true;
+    }
+}
+
 // Every pipeline that verbs of the shape can take, on buffers in one piece.
 static skim_status build(skim_vulkan_queue *queue, const skim_shape *shape)
 {
-    const skim_vulkan_constants all = skim_vulkan_constants_of(queue->device, shape);
-    const bool grouped = shape->q_heads > shape->kv_heads;
-    for (int k = 0; k < SKIM_VULKAN_KERNELS; k++) {
-        const bool lists = k == SKIM_VULKAN_SELECT || k == SKIM_VULKAN_ATTEND ||
-                           k == SKIM_VULKAN_MERGE || k == SKIM_VULKAN_PREFILL;
-        if ((k == SKIM_VULKAN_CENTRE && shape->bounds_type != SKIM_BOUNDS_I8) ||
-            (k == SKIM_VULKAN_MERGE && all.value[SKIM_SPEC_PARTS] == 1) ||
-            (k == SKIM_VULKAN_PREFILL && shape->max_tokens == 1))
-            continue;
-        for (uint32_t mode = 0; mode <= (lists ? SKIM_LISTS_GROUP : 0u); mode++) {
-            if ((k == SKIM_VULKAN_SELECT && mode == SKIM_LISTS_NONE) ||
-                (mode == SKIM_LISTS_GROUP && !grouped))
+    for (int kernel = 0; kernel < SKIM_VULKAN_KERNELS; kernel++) {
+        for (int select = SKIM_SELECT_HEAD; select <= SKIM_SELECT_GROUP; select++) {
+            if (!is_needed(shape, (skim_vulkan_kernel)kernel, (skim_select_mode)select))
                 continue;
-            skim_vulkan_constants constants = all;
-            constants.value[SKIM_SPEC_LISTS] = mode;
-            if (mode == SKIM_LISTS_HEAD && k != SKIM_VULKAN_SELECT)
-                constants.value[SKIM_SPEC_HEADS] = 1;
+            skim_vulkan_constants constants = skim_vulkan_constants_of(queue->device, shape);
+            skim_vulkan_set_lists(&constants, (skim_select_mode)select);
             VkPipeline pipeline;
             skim_status status =
-                skim_vulkan_pipeline_get(queue->device, (skim_vulkan_kernel)k, &constants,
+                skim_vulkan_pipeline_get(queue->device, (skim_vulkan_kernel)kernel, &constants,
                                          &queue->base->error, &pipeline);
             if (status != SKIM_OK)
                 return status;

@@ -29,9 +29,9 @@ skim_status skim_vulkan_select(skim_backend_queue *base, const skim_select_args 
     skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
     const skim_shape *shape = args->shape;
     skim_vulkan_constants constants = skim_vulkan_constants_of(queue->device, shape);
-    const uint32_t lists = skim_vulkan_lists(shape, true, args->select);
-    constants.value[SKIM_SPEC_LISTS] = lists;
-    const uint32_t per_row = lists == SKIM_LISTS_HEAD ? shape->q_heads : shape->kv_heads;
+    skim_vulkan_set_lists(&constants, args->select);
+    const bool of_heads = constants.value[SKIM_SPEC_LISTS] == SKIM_LISTS_HEAD;
+    const uint32_t per_row = of_heads ? shape->q_heads : shape->kv_heads;
 
     select_push push = {
         .keys = queue->scratch.address,
@@ -43,9 +43,9 @@ skim_status skim_vulkan_select(skim_backend_queue *base, const skim_select_args 
     };
     skim_status status = skim_vulkan_locate_rows(queue, &args->rows, args->row_count, &push.rows);
     if (status == SKIM_OK)
-        status = skim_vulkan_locate_scores(queue, args->scores, args->scores_offset,
-                                           args->score_stride, args->row_count * shape->q_heads,
-                                           &push.scores);
+        status =
+            skim_vulkan_locate_scores(queue, args->scores, args->scores_offset, args->score_stride,
+                                      args->row_count * shape->q_heads, &push.scores);
     if (status == SKIM_OK)
         status = skim_vulkan_locate_lists(queue, args->lists, args->lists_offset, args->list_stride,
                                           args->row_count * per_row, &push.lists);

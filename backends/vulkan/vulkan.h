@@ -63,10 +63,10 @@ typedef struct skim_vulkan_device {
     uint32_t family;
     VkPhysicalDeviceMemoryProperties memory;
     bool has_budget;
-    atomic_ullong held; // bytes of device memory
-    uint64_t chunk_size; // bytes of a chunk of a buffer that is larger
-    uint32_t chunk_shift; // log2 of its units
-    uint32_t lanes_max;   // threads that can share a sum
+    atomic_ullong held;      // bytes of device memory
+    uint64_t chunk_size;     // bytes of a chunk of a buffer that is larger
+    uint32_t chunk_shift;    // log2 of its units
+    uint32_t lanes_max;      // threads that can share a sum
     double timestamp_period; // nanoseconds
     uint64_t timestamp_mask;
     double submission_work; // multiplications that a submission may hold
@@ -102,8 +102,8 @@ void skim_vulkan_pipelines_save(skim_vulkan_device *device);
 // The constants that follow from a shape.
 skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
                                                const skim_shape *shape);
-// What attend goes by: whether its lists are per query head, per group, or not there.
-uint32_t skim_vulkan_lists(const skim_shape *shape, bool listed, skim_select_mode select);
+// Sets those that follow from how pages are selected; constants_of has a group's.
+void skim_vulkan_set_lists(skim_vulkan_constants *constants, skim_select_mode select);
 static inline uint32_t skim_vulkan_head_chunks(const skim_shape *shape, uint32_t heads)
 {
     uint32_t group = shape->q_heads / shape->kv_heads;

@@ -11,8 +11,8 @@ extern "C" {
 
 // Fast paths. skim_limits.features has the bits of those in use; skim_device_options.disable turns
 // them off one by one, which changes speed and rounding but never what is computed.
-#define SKIM_FEATURE_AVX2 ((uint64_t)1 << 0)   // CPU kernels for AVX2, FMA and F16C
-#define SKIM_FEATURE_AVX512 ((uint64_t)1 << 1) // CPU kernels for AVX-512 F, BW, DQ and VL
+#define SKIM_FEATURE_AVX2 ((uint64_t)1 << 0)      // CPU kernels for AVX2, FMA and F16C
+#define SKIM_FEATURE_AVX512 ((uint64_t)1 << 1)    // CPU kernels for AVX-512 F, BW, DQ and VL
 #define SKIM_FEATURE_SUBGROUPS ((uint64_t)1 << 2) // GPU threads add up through registers
 #define SKIM_FEATURE_FP16 ((uint64_t)1 << 3)      // GPU kernels convert through 16-bit floats
 

@@ -276,7 +276,7 @@ void store_i8(Pair pair, uint place, uint kv_head, bool keeps_scales)
     store_words(place * BOUNDS_UNITS + HALF);
     if (gl_LocalInvocationIndex > 0 || keeps_scales)
         return;
-    uint unit = KV_HEADS * push.slots * BOUNDS_UNITS + place / 2;
+    uint unit = gl_NumWorkGroups.y * push.slots * BOUNDS_UNITS + place / 2;
     Units units = find_unit(push.bounds, unit);
     uint word = place % 2 * 2;
     units.at[unit][word] = floatBitsToUint(high);

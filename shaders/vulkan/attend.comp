@@ -13,6 +13,7 @@ const uint TOKENS = 4; // of a group at a time
 const uint TILE = GROUPS * TOKENS;
 const uint TURNS = (UNITS + LANES - 1) / LANES; // units of a thread
 const uint THREAD_VECTORS = TURNS * UNIT_VECTORS;
+const uint HEAD_CHUNKS = (GROUP + HEADS - 1) / HEADS;
 const uint BATCH = SKIM_THREADS; // pages whose slots are looked up at a time
 
 shared vec4 queries[HEADS * UNITS * UNIT_VECTORS];
@@ -62,17 +63,17 @@ void main()
     Row row = load_row(push.rows, gl_WorkGroupID.z);
     if (row.query_count != 1)
         return;
-    const uint parts = count_parts(row);
+    const uint parts = count_parts(row, gl_NumWorkGroups.x);
     const uint part = gl_WorkGroupID.x;
     if (part >= parts)
         return;
-    const uint head_chunks = (GROUP + HEADS - 1) / HEADS;
-    uint kv_head = gl_WorkGroupID.y / head_chunks;
-    uint in_group = gl_WorkGroupID.y % head_chunks * HEADS;
+    const uint kv_heads = gl_NumWorkGroups.y / HEAD_CHUNKS;
+    uint kv_head = gl_WorkGroupID.y / HEAD_CHUNKS;
+    uint in_group = gl_WorkGroupID.y % HEAD_CHUNKS * HEADS;
     uint first_head = kv_head * GROUP + in_group;
     uint heads = min(HEADS, GROUP - in_group);
-    uint list_index = LISTS == SKIM_LISTS_HEAD ? gl_WorkGroupID.z * Q_HEADS + first_head
-                                               : gl_WorkGroupID.z * KV_HEADS + kv_head;
+    uint list_index = LISTS == SKIM_LISTS_HEAD ? gl_WorkGroupID.z * kv_heads * GROUP + first_head
+                                               : gl_WorkGroupID.z * kv_heads + kv_head;
     uint pages = count_pages(row);
     uint first_page = pages / parts * part + min(pages % parts, part);
     uint end_page = first_page + pages / parts + (part < pages % parts ? 1 : 0);
@@ -117,7 +118,7 @@ void main()
             float scores[HEADS * TOKENS];
             [[unroll]] for (uint i = 0; i < HEADS * TOKENS; i++)
                 scores[i] = 0;
-            [[unroll]] for (uint turn = 0; turn < TURNS; turn++) {
+            for (uint turn = 0; turn < TURNS; turn++) {
                 uint unit = turn * LANES + lane;
                 if (UNITS % LANES != 0 && unit >= UNITS)
                     continue;
@@ -198,7 +199,7 @@ void main()
         for (uint g = 0; g < GROUPS; g++)
             sum += states[h * GROUPS + g].y * exp2(states[h * GROUPS + g].x - top);
         uint head = first_head + h;
-        uvec2 partial = find_partial(gl_WorkGroupID.z, head, part);
+        uvec2 partial = find_partial(gl_WorkGroupID.z, head, kv_heads * GROUP, part, gl_NumWorkGroups.x);
         uvec2 to = find_out(row.query_start, head);
         for (uint i = gl_LocalInvocationIndex; i < DIM / 4; i += SKIM_THREADS) {
             vec4 x = vec4(0);

@@ -3,11 +3,10 @@
 
 layout(push_constant, std430) uniform Push { SKIM_ATTEND_FIELDS } push;
 
-const uint Q_HEADS = KV_HEADS * GROUP;
 
 bool is_listed(Row row)
 {
-    return LISTS != SKIM_LISTS_NONE && (row.flags & ROW_DENSE) == 0;
+    return !is_null(push.lists) && (row.flags & ROW_DENSE) == 0;
 }
 
 uint count_pages(Row row)
@@ -16,10 +15,10 @@ uint count_pages(Row row)
     return SKIM_MUTANT(attend_drops_last_page) && pages > 0 ? pages - 1 : pages;
 }
 
-// A list is attended in so many parts: its length and the shape decide.
-uint count_parts(Row row)
+// A list is attended in so many parts: its length and the shape, which gives the most, decide.
+uint count_parts(Row row, uint most)
 {
-    return clamp(count_pages(row) * PAGE_SIZE / SKIM_PART_TOKENS, 1, PARTS);
+    return clamp(count_pages(row) * PAGE_SIZE / SKIM_PART_TOKENS, 1, most);
 }
 
 uvec2 find_query(uint token, uint head)
@@ -28,9 +27,9 @@ uvec2 find_query(uint token, uint head)
 }
 
 // Where part p of a query head leaves what it found: max and sum in base 2, then out unnormalised.
-uvec2 find_partial(uint row, uint head, uint part)
+uvec2 find_partial(uint row, uint head, uint heads, uint part, uint most)
 {
-    uvec2 of_head = advance(push.partials, row * Q_HEADS + head, PARTS * (4 + DIM), 2);
+    uvec2 of_head = advance(push.partials, row * heads + head, most * (4 + DIM), 2);
     return advance(of_head, part, 4 + DIM, 2);
 }
 

@@ -21,10 +21,9 @@ layout(constant_id = SKIM_SPEC_HEADS) const uint HEADS = 4;
 layout(constant_id = SKIM_SPEC_LANES) const uint LANES = 8;
 layout(constant_id = SKIM_SPEC_BOUNDS) const uint BOUNDS = 0;
 layout(constant_id = SKIM_SPEC_BOUNDS_TYPE) const uint BOUNDS_TYPE = 0;
-layout(constant_id = SKIM_SPEC_KV_HEADS) const uint KV_HEADS = 8;
 layout(constant_id = SKIM_SPEC_PARTS) const uint PARTS = 1;
 layout(constant_id = SKIM_SPEC_KEYS) const uint KEYS = 1;
-layout(constant_id = SKIM_SPEC_LISTS) const uint LISTS = 0;
+layout(constant_id = SKIM_SPEC_LISTS) const uint LISTS = 2;
 layout(constant_id = SKIM_SPEC_CHUNK_SHIFT) const uint CHUNK_SHIFT = 0;
 
 // A wrong version of one decision, for the test of the tests (runtime/mutant.h).

@@ -14,6 +14,7 @@ const uint GROUPS = SKIM_THREADS / LANES;
 const uint PAGES = SKIM_ESTIMATE_PAGES / GROUPS; // of a thread
 const uint TURNS = (BOUNDS_UNITS + LANES - 1) / LANES;
 const uint CENTRE_LANES = 16;
+const uint HEAD_CHUNKS = (GROUP + HEADS - 1) / HEADS;
 
 shared vec4 weights[HEADS * BOUNDS_UNITS * VECTORS]; // a of B0's units, b of B1's
 shared float offsets[HEADS * CENTRE_LANES];          // parts of the sum over the centre
@@ -85,9 +86,9 @@ void main()
     uint first_page = gl_WorkGroupID.x * SKIM_ESTIMATE_PAGES;
     if ((row.flags & ROW_DENSE) != 0 || row.query_count == 0 || first_page >= row.page_count)
         return;
-    const uint head_chunks = (GROUP + HEADS - 1) / HEADS;
-    uint kv_head = gl_WorkGroupID.y / head_chunks;
-    uint in_group = gl_WorkGroupID.y % head_chunks * HEADS;
+    const uint kv_heads = gl_NumWorkGroups.y / HEAD_CHUNKS;
+    uint kv_head = gl_WorkGroupID.y / HEAD_CHUNKS;
+    uint in_group = gl_WorkGroupID.y % HEAD_CHUNKS * HEADS;
     uint first_head = kv_head * GROUP + in_group;
     uint heads = min(HEADS, GROUP - in_group);
     prepare_weights(row, first_head, heads);
@@ -103,7 +104,7 @@ void main()
         uint slot = kv_head * push.slots + table.at[page];
         first_unit[p] = slot * BOUNDS_UNITS;
         if (BOUNDS_TYPE == I8) {
-            uint at = KV_HEADS * push.slots * BOUNDS_UNITS + slot / 2;
+            uint at = kv_heads * push.slots * BOUNDS_UNITS + slot / 2;
             uvec4 pair = load_unit(push.bounds, at);
             scales[p] = uintBitsToFloat((slot & 1) == 0 ? pair.xy : pair.zw);
         }
@@ -112,7 +113,7 @@ void main()
     float sums[HEADS * PAGES];
     [[unroll]] for (uint i = 0; i < HEADS * PAGES; i++)
         sums[i] = 0;
-    [[unroll]] for (uint turn = 0; turn < TURNS; turn++) {
+    for (uint turn = 0; turn < TURNS; turn++) {
         uint unit = turn * LANES + lane;
         if (BOUNDS_UNITS % LANES != 0 && unit >= BOUNDS_UNITS)
             continue;
@@ -135,7 +136,7 @@ void main()
     }
 
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
-        uvec2 scores = advance(push.scores, gl_WorkGroupID.z * KV_HEADS * GROUP + first_head + h,
+        uvec2 scores = advance(push.scores, gl_WorkGroupID.z * kv_heads * GROUP + first_head + h,
                                push.score_stride, 2);
         float offset = BOUNDS_TYPE == I8 ? sum_offsets(h) : 0.0;
         [[unroll]] for (uint p = 0; p < PAGES; p++) {

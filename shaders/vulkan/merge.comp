@@ -10,11 +10,11 @@ void main()
     Row row = load_row(push.rows, gl_WorkGroupID.y);
     if (row.query_count != 1)
         return;
-    uint parts = count_parts(row);
+    uint parts = count_parts(row, PARTS);
     if (parts == 1)
         return;
     uint head = gl_WorkGroupID.x;
-    uvec2 partial = find_partial(gl_WorkGroupID.y, head, 0);
+    uvec2 partial = find_partial(gl_WorkGroupID.y, head, gl_NumWorkGroups.x, 0, PARTS);
     const uint stride = 1 + DIM / 4;
     float top = LOWEST;
     for (uint p = 0; p < parts; p++)

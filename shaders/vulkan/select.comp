@@ -9,7 +9,6 @@ layout(push_constant, std430) uniform Push { SKIM_SELECT_FIELDS } push;
 
 const uint MAX = 1, MEAN = 2, SOFTMAX_MAX = 3, SOFTMAX_MEAN = 4; // skim_combine
 const uint LIST_HEADS = LISTS == SKIM_LISTS_HEAD ? 1 : GROUP;
-const uint LISTS_PER_ROW = KV_HEADS * GROUP / LIST_HEADS;
 const uint DIGITS = 256;
 
 layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Keys { uint at[]; };
@@ -23,7 +22,7 @@ shared uint found_digit, found_above;
 
 uvec2 far_keys()
 {
-    return advance(push.keys, gl_WorkGroupID.y * LISTS_PER_ROW + gl_WorkGroupID.x, push.key_stride,
+    return advance(push.keys, gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x, push.key_stride,
                    2);
 }
 
@@ -49,7 +48,7 @@ void synchronise()
 
 uvec2 find_scores(uint head)
 {
-    uint first = gl_WorkGroupID.y * KV_HEADS * GROUP + gl_WorkGroupID.x * LIST_HEADS;
+    uint first = (gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x) * LIST_HEADS;
     return advance(push.scores, first + head, push.score_stride, 2);
 }
 
@@ -230,7 +229,7 @@ void main()
     uint candidates = row.page_count - first - last;
     uint wanted = count - first - last;
 
-    uvec2 list = advance(push.lists, gl_WorkGroupID.y * LISTS_PER_ROW + gl_WorkGroupID.x,
+    uvec2 list = advance(push.lists, gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x,
                          push.list_stride, 2);
     for (uint i = gl_LocalInvocationIndex; i < first; i += SKIM_SELECT_THREADS)
         Words(list).at[i] = i;
