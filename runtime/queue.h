@@ -56,6 +56,7 @@ typedef struct skim_stage_item {
     skim_extent extent;
     skim_tensor *tensor; // replaced by its place in staging
     bool output;
+    bool partial;     // an output of which the verb may leave elements as they were
     skim_tensor host; // set by skim_queue_stage: where a staged tensor was; start with zero
 } skim_stage_item;
 

@@ -114,8 +114,9 @@ static skim_status copy_out(skim_queue *queue, uint64_t offset, void *data, uint
     return skim_queue_download(queue, queue->staging.buffer, offset, data, size);
 }
 
-// Moves a host tensor to or from its packed place in staging.
-static skim_status copy_item(skim_queue *queue, const skim_stage_item *item, uint64_t offset)
+// Moves a host tensor to its packed place in staging, or back.
+static skim_status copy_item(skim_queue *queue, const skim_stage_item *item, uint64_t offset,
+                             bool back)
 {
     const skim_extent *extent = &item->extent;
     const skim_tensor *host = &item->host;
@@ -135,8 +136,8 @@ static skim_status copy_item(skim_queue *queue, const skim_stage_item *item, uin
                 ? 0
                 : (i / extent->heads * host->token_stride + i % extent->heads * host->head_stride) *
                       width;
-        status = item->output ? copy_out(queue, offset + i * run, data + from, run)
-                              : copy_in(queue, offset + i * run, data + from, run);
+        status = back ? copy_out(queue, offset + i * run, data + from, run)
+                      : copy_in(queue, offset + i * run, data + from, run);
     }
     return status;
 }
@@ -179,8 +180,8 @@ skim_status skim_queue_stage(skim_queue *queue, skim_stage_item *items, uint32_t
                           .type = item->host.type,
                           .token_stride = (uint64_t)item->extent.heads * item->extent.dim,
                           .head_stride = item->extent.dim};
-        if (!item->output)
-            status = copy_item(queue, item, offset);
+        if (!item->output || item->partial)
+            status = copy_item(queue, item, offset, false);
         offset += size;
     }
     return status;
@@ -191,7 +192,7 @@ skim_status skim_queue_unstage(skim_queue *queue, const skim_stage_item *items, 
     skim_status status = SKIM_OK;
     for (uint32_t i = 0; i < count && status == SKIM_OK; i++) {
         if (items[i].output && items[i].host.data)
-            status = copy_item(queue, &items[i], items[i].tensor->offset);
+            status = copy_item(queue, &items[i], items[i].tensor->offset, true);
     }
     // The caller of a call that failed may free what it was to write: some of it may be recorded.
     if (status != SKIM_OK)

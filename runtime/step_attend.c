@@ -186,11 +186,12 @@ static skim_status stage_attend(skim_cache *cache, const skim_shape *shape, uint
                                 skim_step_attend_args *args, skim_stage_item items[3])
 {
     uint32_t heads = shape->q_heads;
-    items[0] =
-        (skim_stage_item){{"q", tokens, heads, shape->key_dim, IO_TYPES}, &args->q, false, {0}};
+    items[0] = (skim_stage_item){
+        {"q", tokens, heads, shape->key_dim, IO_TYPES}, &args->q, false, false, {0}};
     items[1] = (skim_stage_item){
-        {"out", tokens, heads, shape->value_dim, IO_TYPES}, &args->out, true, {0}};
-    items[2] = (skim_stage_item){{"lse", tokens, heads, 1, 1u << SKIM_F32}, &args->lse, true, {0}};
+        {"out", tokens, heads, shape->value_dim, IO_TYPES}, &args->out, true, false, {0}};
+    items[2] =
+        (skim_stage_item){{"lse", tokens, heads, 1, 1u << SKIM_F32}, &args->lse, true, false, {0}};
     for (int i = 0; i < 3; i++) {
         if (i == 2 && args->lse.type == SKIM_TYPE_NONE)
             continue;

@@ -47,12 +47,13 @@ static skim_status check_tensor(const skim_common *common, const skim_stage_item
 
 static skim_stage_item rows_item(skim_tensor *rows, uint32_t count)
 {
-    return (skim_stage_item){{"rows", count, 1, ROW_WORDS, 1u << SKIM_U32}, rows, false, {0}};
+    return (skim_stage_item){
+        {"rows", count, 1, ROW_WORDS, 1u << SKIM_U32}, rows, false, false, {0}};
 }
 
 static skim_stage_item table_item(skim_tensor *table, uint32_t count)
 {
-    return (skim_stage_item){{"table", count, 1, 1, 1u << SKIM_U32}, table, false, {0}};
+    return (skim_stage_item){{"table", count, 1, 1, 1u << SKIM_U32}, table, false, false, {0}};
 }
 
 static const void *host_data(const skim_tensor *tensor)
@@ -219,10 +220,16 @@ static skim_status check_append(const skim_append_args *args, skim_append_args *
     if (args->token_count == 0)
         return skim_fail(common->error, SKIM_INVALID, "token_count must not be 0");
     uint32_t types = 1u << shape->type;
-    items[0] = (skim_stage_item){
-        {"k", args->token_count, shape->kv_heads, shape->key_dim, types}, &taken->k, false, {0}};
-    items[1] = (skim_stage_item){
-        {"v", args->token_count, shape->kv_heads, shape->value_dim, types}, &taken->v, false, {0}};
+    items[0] = (skim_stage_item){{"k", args->token_count, shape->kv_heads, shape->key_dim, types},
+                                 &taken->k,
+                                 false,
+                                 false,
+                                 {0}};
+    items[1] = (skim_stage_item){{"v", args->token_count, shape->kv_heads, shape->value_dim, types},
+                                 &taken->v,
+                                 false,
+                                 false,
+                                 {0}};
     TRY(check_tensor(common, &items[0]));
     return check_tensor(common, &items[1]);
 }
@@ -231,7 +238,7 @@ skim_status skim_append(skim_queue *queue, const skim_append_args *args)
 {
     skim_append_args taken;
     skim_common common;
-    skim_stage_item items[4] = {{{0}, NULL, false, {0}}};
+    skim_stage_item items[4] = {{{0}, NULL, false, false, {0}}};
     TRY(skim_queue_usable(queue));
     if (!skim_take(&taken, sizeof taken, args))
         return skim_fail(&queue->base.error, SKIM_INVALID, "args is NULL or its size_of is wrong");
@@ -267,6 +274,7 @@ static skim_status check_estimate(skim_estimate_args *taken, const skim_common *
     *q = (skim_stage_item){
         {"q", taken->token_count, common->shape.q_heads, common->shape.key_dim, IO_TYPES},
         &taken->q,
+        false,
         false,
         {0}};
     return check_tensor(common, q);
@@ -359,14 +367,30 @@ static skim_status check_attend(skim_attend_args *taken, const skim_common *comm
                          common->error));
     TRY(resolve_scale(common, &taken->scale));
     uint32_t tokens = taken->token_count, heads = shape->q_heads;
-    items[0] =
-        (skim_stage_item){{"q", tokens, heads, shape->key_dim, IO_TYPES}, &taken->q, false, {0}};
+    items[0] = (skim_stage_item){
+        {"q", tokens, heads, shape->key_dim, IO_TYPES}, &taken->q, false, false, {0}};
     items[1] = (skim_stage_item){
-        {"out", tokens, heads, shape->value_dim, IO_TYPES}, &taken->out, true, {0}};
-    items[2] = (skim_stage_item){{"lse", tokens, heads, 1, 1u << SKIM_F32}, &taken->lse, true, {0}};
+        {"out", tokens, heads, shape->value_dim, IO_TYPES}, &taken->out, true, false, {0}};
+    items[2] =
+        (skim_stage_item){{"lse", tokens, heads, 1, 1u << SKIM_F32}, &taken->lse, true, false, {0}};
     TRY(check_tensor(common, &items[0]));
     TRY(check_tensor(common, &items[1]));
     return taken->lse.type == SKIM_TYPE_NONE ? SKIM_OK : check_tensor(common, &items[2]);
+}
+
+// Whether the rows have every token, as far as the host can see: what none has stays as it was.
+static bool has_every_token(const skim_attend_args *args)
+{
+    if (args->rows.buffer)
+        return false;
+    const skim_row *rows = host_data(&args->rows);
+    uint64_t next = 0;
+    for (uint32_t i = 0; i < args->row_count; i++) {
+        if (rows[i].query_start != next && rows[i].query_count > 0)
+            return false;
+        next += rows[i].query_count;
+    }
+    return next == args->token_count;
 }
 
 skim_status skim_attend(skim_queue *queue, const skim_attend_args *args)
@@ -380,6 +404,7 @@ skim_status skim_attend(skim_queue *queue, const skim_attend_args *args)
     TRY(begin_verb(queue, taken.shape, taken.row_count, &common));
     TRY(check_attend(&taken, &common, items));
     taken.shape = &common.shape;
+    items[1].partial = items[2].partial = !has_every_token(&taken);
     items[3] = rows_item(&taken.rows, taken.row_count);
     items[4] = table_item(&taken.table, taken.table_count);
     TRY(skim_queue_stage(queue, items, 5));

@@ -45,7 +45,8 @@
 #define SKIM_SPEC_LISTS 10       // SKIM_LISTS_*
 #define SKIM_SPEC_CHUNK_SHIFT 11 // log2 of the units in a chunk of a buffer; 0: all in one piece
 #define SKIM_SPEC_MUTANT 12      // of a library built with mutants: skim_mutant_id
-#define SKIM_SPEC_COUNT 13
+#define SKIM_SPEC_TOKENS 13      // pages or tokens that a thread holds at once
+#define SKIM_SPEC_COUNT 14
 
 // A list per query head, or one for the query heads of a kv head.
 #define SKIM_LISTS_HEAD 1

@@ -226,7 +226,7 @@ static uint64_t find_features(const physical_device *physical, uint64_t disable)
     const VkSubgroupFeatureFlags wanted =
         VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
     const VkPhysicalDeviceSubgroupProperties *subgroups = &physical->subgroups;
-    uint64_t features = 0;
+    uint64_t features = SKIM_FEATURE_WIDE;
     if ((subgroups->supportedOperations & wanted) == wanted &&
         subgroups->supportedStages & VK_SHADER_STAGE_COMPUTE_BIT && subgroups->subgroupSize >= 4 &&
         subgroups->subgroupSize <= SKIM_THREADS)

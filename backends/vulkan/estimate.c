@@ -48,7 +48,9 @@ skim_status skim_vulkan_estimate(skim_backend_queue *base, const skim_estimate_a
     skim_status status = fill_push(queue, args, split, &push);
     if (status != SKIM_OK)
         return status;
-    const uint32_t blocks = (shape->max_pages + SKIM_ESTIMATE_PAGES - 1) / SKIM_ESTIMATE_PAGES;
+    const uint32_t pages =
+        SKIM_THREADS / constants.value[SKIM_SPEC_LANES] * constants.value[SKIM_SPEC_TOKENS];
+    const uint32_t blocks = (shape->max_pages + pages - 1) / pages;
     const skim_vulkan_dispatch dispatch = {
         .kernel = SKIM_VULKAN_ESTIMATE,
         .constants = &constants,

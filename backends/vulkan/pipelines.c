@@ -21,10 +21,10 @@ static const uint32_t kernel_constants[SKIM_VULKAN_KERNELS] = {
         BIT(TYPE) | BIT(DIM) | BIT(PAGE_SIZE) | BIT(BOUNDS) | BIT(BOUNDS_TYPE) | BIT(CHUNK_SHIFT),
     [SKIM_VULKAN_CENTRE] = BIT(TYPE) | BIT(DIM) | BIT(PAGE_SIZE) | BIT(CHUNK_SHIFT),
     [SKIM_VULKAN_ESTIMATE] = BIT(TYPE) | BIT(DIM) | BIT(GROUP) | BIT(HEADS) | BIT(LANES) |
-                             BIT(BOUNDS) | BIT(BOUNDS_TYPE) | BIT(CHUNK_SHIFT),
+                             BIT(TOKENS) | BIT(BOUNDS) | BIT(BOUNDS_TYPE) | BIT(CHUNK_SHIFT),
     [SKIM_VULKAN_SELECT] = BIT(GROUP) | BIT(KEYS) | BIT(LISTS),
     [SKIM_VULKAN_ATTEND] = BIT(TYPE) | BIT(DIM) | BIT(PAGE_SIZE) | BIT(GROUP) | BIT(HEADS) |
-                           BIT(LANES) | BIT(LISTS) | BIT(CHUNK_SHIFT),
+                           BIT(LANES) | BIT(TOKENS) | BIT(LISTS) | BIT(CHUNK_SHIFT),
     [SKIM_VULKAN_MERGE] = BIT(DIM) | BIT(PAGE_SIZE) | BIT(PARTS),
     [SKIM_VULKAN_PREFILL] = BIT(TYPE) | BIT(DIM) | BIT(PAGE_SIZE) | BIT(GROUP) | BIT(CHUNK_SHIFT),
 };
@@ -331,8 +331,10 @@ skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
     value[SKIM_SPEC_DIM] = shape->key_dim;
     value[SKIM_SPEC_PAGE_SIZE] = shape->page_size;
     value[SKIM_SPEC_GROUP] = shape->q_heads / shape->kv_heads;
-    value[SKIM_SPEC_HEADS] = heads_of(shape);
+    bool wide = device->base->limits.features & SKIM_FEATURE_WIDE;
+    value[SKIM_SPEC_HEADS] = wide ? heads_of(shape) : 1;
     value[SKIM_SPEC_LANES] = device->lanes_max < 8 ? device->lanes_max : 8;
+    value[SKIM_SPEC_TOKENS] = wide ? value[SKIM_SPEC_LANES] / 2 : 1;
     value[SKIM_SPEC_BOUNDS] = shape->bounds;
     value[SKIM_SPEC_BOUNDS_TYPE] = shape->bounds_type;
     value[SKIM_SPEC_PARTS] = skim_vulkan_parts(shape);

@@ -9,7 +9,6 @@
 layout(local_size_x = SKIM_THREADS) in;
 
 const uint GROUPS = SKIM_THREADS / LANES;
-const uint TOKENS = 4; // of a group at a time
 const uint TILE = GROUPS * TOKENS;
 const uint TURNS = (UNITS + LANES - 1) / LANES; // units of a thread
 const uint THREAD_VECTORS = TURNS * UNIT_VECTORS;

@@ -19,6 +19,7 @@ layout(constant_id = SKIM_SPEC_PAGE_SIZE) const uint PAGE_SIZE = 16;
 layout(constant_id = SKIM_SPEC_GROUP) const uint GROUP = 4;
 layout(constant_id = SKIM_SPEC_HEADS) const uint HEADS = 4;
 layout(constant_id = SKIM_SPEC_LANES) const uint LANES = 8;
+layout(constant_id = SKIM_SPEC_TOKENS) const uint TOKENS = 4;
 layout(constant_id = SKIM_SPEC_BOUNDS) const uint BOUNDS = 0;
 layout(constant_id = SKIM_SPEC_BOUNDS_TYPE) const uint BOUNDS_TYPE = 0;
 layout(constant_id = SKIM_SPEC_PARTS) const uint PARTS = 1;

@@ -1,5 +1,6 @@
-// Scores of pages from their bounds. A workgroup takes 64 pages of one row and up to HEADS query
-// heads of one kv head; LANES threads share a page, and each reads every LANES-th unit of its bounds.
+// Scores of pages from their bounds. A workgroup takes some pages (64 on a GPU) of one row and up to
+// HEADS query heads of one kv head; LANES threads share a page, and each reads every LANES-th unit of
+// its bounds.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
@@ -11,7 +12,7 @@ const uint CHANNELS = BOUNDS_TYPE == I8 ? 16 : UNIT_CHANNELS; // of a unit of bo
 const uint VECTORS = CHANNELS / 4;
 const uint HALF = BOUNDS_UNITS / 2;
 const uint GROUPS = SKIM_THREADS / LANES;
-const uint PAGES = SKIM_ESTIMATE_PAGES / GROUPS; // of a thread
+const uint PAGES = TOKENS; // of a thread
 const uint TURNS = (BOUNDS_UNITS + LANES - 1) / LANES;
 const uint CENTRE_LANES = 16;
 const uint HEAD_CHUNKS = (GROUP + HEADS - 1) / HEADS;
@@ -83,7 +84,7 @@ float sum_offsets(uint h)
 void main()
 {
     Row row = load_row(push.rows, gl_WorkGroupID.z);
-    uint first_page = gl_WorkGroupID.x * SKIM_ESTIMATE_PAGES;
+    uint first_page = gl_WorkGroupID.x * GROUPS * PAGES;
     if ((row.flags & ROW_DENSE) != 0 || row.query_count == 0 || first_page >= row.page_count)
         return;
     const uint kv_heads = gl_NumWorkGroups.y / HEAD_CHUNKS;

@@ -11,7 +11,7 @@ layout(local_size_x = SKIM_THREADS) in;
 const uint TILE = SKIM_PREFILL_TILE;
 const uint ROWS = 4, ROW_GROUPS = TILE / ROWS;         // 16
 const uint COLUMNS = SKIM_THREADS / ROW_GROUPS;        // 8 threads side by side
-const uint TOKENS = TILE / COLUMNS;                    // 8
+const uint OWN = TILE / COLUMNS;                       // 8 tokens
 const uint PIECE = 4;                                  // vec4 of channels at a time
 const uint TURNS = (UNITS + COLUMNS - 1) / COLUMNS;
 const uint THREAD_VECTORS = TURNS * UNIT_VECTORS;
@@ -62,8 +62,8 @@ void main()
         barrier();
         if (thread < PAGES && tile + thread * PAGE_SIZE < row.tokens)
             slots[thread] = slot_of(table, tile / PAGE_SIZE + thread);
-        float scores[ROWS * TOKENS];
-        [[unroll]] for (uint i = 0; i < ROWS * TOKENS; i++)
+        float scores[ROWS * OWN];
+        [[unroll]] for (uint i = 0; i < ROWS * OWN; i++)
             scores[i] = 0;
         for (uint piece = 0; piece < DIM / 4; piece += PIECE) {
             barrier();
@@ -84,23 +84,23 @@ void main()
                 key_piece[i] = key;
             }
             barrier();
-            [[unroll]] for (uint v = 0; v < PIECE; v++) {
+            for (uint v = 0; v < PIECE; v++) {
                 vec4 query[ROWS];
                 [[unroll]] for (uint r = 0; r < ROWS; r++)
                     query[r] = query_piece[(row_group * ROWS + r) * PIECE + v];
-                [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+                [[unroll]] for (uint t = 0; t < OWN; t++) {
                     vec4 key = key_piece[(t * COLUMNS + column) * PIECE + v];
                     [[unroll]] for (uint r = 0; r < ROWS; r++)
-                        scores[r * TOKENS + t] += dot(query[r], key);
+                        scores[r * OWN + t] += dot(query[r], key);
                 }
             }
         }
 
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
             float top = LOWEST;
-            [[unroll]] for (uint t = 0; t < TOKENS; t++)
+            [[unroll]] for (uint t = 0; t < OWN; t++)
                 if (tile + t * COLUMNS + column < limits[r])
-                    top = max(top, scores[r * TOKENS + t]);
+                    top = max(top, scores[r * OWN + t]);
             tops[(row_group * ROWS + r) * COLUMNS + column] = top;
         }
         barrier();
@@ -111,9 +111,9 @@ void main()
             float shrink = exp2(highest[r] - next);
             highest[r] = next;
             float sum = 0;
-            [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+            [[unroll]] for (uint t = 0; t < OWN; t++) {
                 bool is_seen = tile + t * COLUMNS + column < limits[r];
-                float weight = is_seen ? exp2(scores[r * TOKENS + t] - next) : 0.0;
+                float weight = is_seen ? exp2(scores[r * OWN + t] - next) : 0.0;
                 weights[(row_group * ROWS + r) * (TILE + 1) + t * COLUMNS + column] = weight;
                 sum += weight;
             }
