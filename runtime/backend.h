@@ -54,6 +54,7 @@ void skim_buffer_wipe(skim_buffer *buffer, uint64_t used);
 typedef struct skim_backend_queue {
     skim_device *device;
     skim_error error;
+    skim_queue_counts counts; // a GPU backend counts
     void *impl;
 } skim_backend_queue;
 

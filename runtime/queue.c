@@ -54,6 +54,13 @@ size_t skim_queue_error(const skim_queue *queue, char *text, size_t size)
     return queue ? skim_error_copy(&queue->base.error, text, size) : 0;
 }
 
+skim_status skim_queue_get_counts(const skim_queue *queue, skim_queue_counts *counts)
+{
+    if (!queue)
+        return SKIM_INVALID;
+    return skim_give(counts, &queue->base.counts, sizeof *counts) ? SKIM_OK : SKIM_INVALID;
+}
+
 skim_status skim_queue_usable(skim_queue *queue)
 {
     if (!queue)

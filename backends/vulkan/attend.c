@@ -89,9 +89,10 @@ static skim_status prefill(skim_vulkan_queue *queue, const skim_attend_args *arg
 {
     const skim_shape *shape = args->shape;
     const uint64_t queries = (uint64_t)args->token_count * shape->q_heads / shape->kv_heads;
-    const uint64_t tiles = (queries + SKIM_PREFILL_TILE - 1) / SKIM_PREFILL_TILE;
-    const double of_tile = 2.0 * SKIM_PREFILL_TILE * shape->max_pages * shape->page_size *
-                           shape->key_dim * shape->kv_heads;
+    const uint64_t tile = SKIM_PREFILL_QUERIES * dispatch.constants->value[SKIM_SPEC_TOKENS];
+    const uint64_t tiles = (queries + tile - 1) / tile;
+    const double of_tile =
+        2.0 * (double)tile * shape->max_pages * shape->page_size * shape->key_dim * shape->kv_heads;
     uint64_t most = (uint64_t)(queue->device->submission_work / of_tile);
     most = most < 1 ? 1 : most;
     dispatch.kernel = SKIM_VULKAN_PREFILL;

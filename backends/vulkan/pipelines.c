@@ -9,6 +9,9 @@
 // What glslc made of shaders/vulkan, by the fast paths that a kernel has variants for.
 #include "shaders/vulkan/kernels.h"
 
+// Pipelines that a device without a queue keeps for its next one.
+enum { UNUSED_MAX = 256 };
+
 static const char *const kernel_names[SKIM_VULKAN_KERNELS] = {
     "append", "centre", "estimate", "select", "attend", "merge", "prefill",
 };
@@ -174,11 +177,27 @@ skim_status skim_vulkan_pipelines_init(skim_vulkan_device *device, skim_error *e
     return SKIM_OK;
 }
 
-void skim_vulkan_pipelines_deinit(skim_vulkan_device *device)
+static void clear(skim_vulkan_device *device)
 {
     skim_vulkan_pipelines *pipelines = &device->pipelines;
     for (uint32_t i = 0; i < pipelines->count; i++)
         device->vk.DestroyPipeline(device->handle, pipelines->items[i].handle, NULL);
+    pipelines->count = pipelines->saved = 0;
+}
+
+void skim_vulkan_pipelines_hold(skim_vulkan_device *device, int queues)
+{
+    skim_mutex_lock(&device->pipelines.mutex);
+    device->pipelines.queues += queues;
+    if (device->pipelines.queues == 0 && device->pipelines.count > UNUSED_MAX)
+        clear(device);
+    skim_mutex_unlock(&device->pipelines.mutex);
+}
+
+void skim_vulkan_pipelines_deinit(skim_vulkan_device *device)
+{
+    skim_vulkan_pipelines *pipelines = &device->pipelines;
+    clear(device);
     for (int k = 0; k < SKIM_VULKAN_KERNELS; k++)
         if (pipelines->modules[k])
             device->vk.DestroyShaderModule(device->handle, pipelines->modules[k], NULL);

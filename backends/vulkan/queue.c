@@ -191,6 +191,7 @@ void skim_vulkan_barrier(skim_vulkan_queue *queue)
                                          0, NULL);
     queue->computed = queue->transferred = false;
     queue->range_count = 0;
+    queue->base->counts.barriers++;
 }
 
 // ---- submitting
@@ -234,6 +235,7 @@ static skim_status submit_closed(skim_vulkan_queue *queue, bool signals)
         return failed(queue, result, "vkQueueSubmit");
     queue->closed_count = 0;
     queue->work = 0;
+    queue->base->counts.submissions++;
     return SKIM_OK;
 }
 
@@ -396,6 +398,9 @@ skim_status skim_vulkan_record_dispatch(skim_vulkan_queue *queue,
     device->vk.CmdDispatchBase(queue->recording, dispatch->first, 0, 0, dispatch->groups[0],
                                dispatch->groups[1], dispatch->groups[2]);
     queue->computed = true;
+    queue->base->counts.dispatches++;
+    queue->base->counts.workgroups +=
+        (uint64_t)dispatch->groups[0] * dispatch->groups[1] * dispatch->groups[2];
     return SKIM_OK;
 }
 
@@ -575,6 +580,7 @@ skim_status skim_vulkan_queue_create(skim_backend_queue *base)
         return status;
     }
     base->impl = queue;
+    skim_vulkan_pipelines_hold(queue->device, 1);
     return SKIM_OK;
 }
 
@@ -587,6 +593,8 @@ void skim_vulkan_queue_destroy(skim_backend_queue *base)
         skim_vulkan_queue_discard(base);
         skim_vulkan_queue_wait(base, queue->submitted, UINT64_MAX);
     }
+    skim_vulkan_device *device = queue->device;
     release_queue(queue);
+    skim_vulkan_pipelines_hold(device, -1);
     base->impl = NULL;
 }

@@ -65,7 +65,7 @@ skim_status skim_vulkan_queue_prepare(skim_backend_queue *base, const skim_shape
     skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
     const uint64_t queries = (uint64_t)shape->max_tokens * shape->q_heads / shape->kv_heads;
     // The grid of prefill; its x is limited as that of estimate is.
-    if (queries / SKIM_PREFILL_TILE >= queue->device->base->limits.pages_max)
+    if (queries / SKIM_PREFILL_QUERIES >= queue->device->base->limits.pages_max)
         return skim_fail(&base->error, SKIM_UNSUPPORTED,
                          "max_tokens %u is more than this device takes at once; take fewer",
                          shape->max_tokens);

@@ -161,6 +161,7 @@ static void copy_piece(skim_vulkan_queue *queue, place from, place to, uint64_t 
 {
     const VkBufferCopy region = {.srcOffset = from.offset, .dstOffset = to.offset, .size = size};
     queue->device->vk.CmdCopyBuffer(queue->recording, from.buffer, to.buffer, 1, &region);
+    queue->base->counts.transfers++;
 }
 
 static uint64_t smaller(uint64_t a, uint64_t b)
@@ -180,6 +181,7 @@ skim_status skim_vulkan_record_upload(skim_backend_queue *base, skim_buffer *buf
     if (status != SKIM_OK)
         return status;
     memcpy(block->mapping.bytes + at, data, size);
+    base->counts.upload_bytes += size;
     touch(queue, buffer, offset, size);
     for (uint64_t done = 0; done < size;) {
         place from = {block->mapping.chunk.buffer, at + done, UINT64_MAX};
@@ -213,6 +215,7 @@ skim_status skim_vulkan_record_download(skim_backend_queue *base, skim_buffer *b
         copy_piece(queue, from, to, piece);
         done += piece;
     }
+    base->counts.download_bytes += size;
     queue->landings[queue->landing_count++] = (skim_vulkan_landing){
         .from = block->mapping.bytes + at, .to = data, .size = size, .point = queue->submitted + 1};
     return SKIM_OK;
@@ -280,6 +283,7 @@ skim_status skim_vulkan_record_zero(skim_backend_queue *base, skim_buffer *buffe
         place to = find_place(queue, buffer, at);
         uint64_t piece = smaller(end - at, to.left);
         queue->device->vk.CmdFillBuffer(queue->recording, to.buffer, to.offset, piece, 0);
+        queue->base->counts.transfers++;
         at += piece;
     }
     return SKIM_OK;

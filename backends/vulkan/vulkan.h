@@ -42,6 +42,7 @@ typedef struct skim_vulkan_pipelines {
     VkShaderModule modules[SKIM_VULKAN_KERNELS]; // made when they are first needed
     skim_vulkan_pipeline *items;
     uint32_t count, capacity;
+    int queues;     // that may use them
     uint32_t saved; // pipelines made when the cache was last saved
     char name[96];  // of the cache in the host's store
 } skim_vulkan_pipelines;
@@ -96,6 +97,8 @@ void skim_vulkan_pipelines_deinit(skim_vulkan_device *device);
 skim_status skim_vulkan_pipeline_get(skim_vulkan_device *device, skim_vulkan_kernel kernel,
                                      const skim_vulkan_constants *constants, skim_error *error,
                                      VkPipeline *pipeline);
+// One queue more or less that may use pipelines: without any, only a few are kept.
+void skim_vulkan_pipelines_hold(skim_vulkan_device *device, int queues);
 // Keeps what was made in the host's store.
 void skim_vulkan_pipelines_save(skim_vulkan_device *device);
 

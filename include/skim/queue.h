@@ -71,6 +71,23 @@ SKIM_API skim_status skim_queue_mark(skim_queue *queue, uint32_t index);
 // differences. Errors: SKIM_INVALID, SKIM_STATE (not reached yet), SKIM_UNSUPPORTED.
 SKIM_API skim_status skim_queue_mark_time(skim_queue *queue, uint32_t index, uint64_t *nanoseconds);
 
+// What was recorded and submitted on a queue of a GPU since it was created; all zero on the CPU,
+// which has nothing of the kind. The difference over a step says what the step costs besides its
+// arithmetic. Made for tests and for `skim bench`.
+typedef struct skim_queue_counts {
+    size_t size_of;
+    uint64_t submissions; // given to the driver
+    uint64_t dispatches;  // kernel launches
+    uint64_t workgroups;  // of all dispatches, those that leave at once included
+    uint64_t barriers;    // between dispatches and transfers
+    uint64_t transfers;   // copies and fills
+    uint64_t upload_bytes;
+    uint64_t download_bytes;
+} skim_queue_counts;
+
+// Fills counts (size_of set). Does not block. Errors: SKIM_INVALID.
+SKIM_API skim_status skim_queue_get_counts(const skim_queue *queue, skim_queue_counts *counts);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,26 +1,26 @@
-// Causal attention of rows with more than one query. A workgroup takes 64 queries of one kv head
-// (tokens times query heads of its group) through the keys in tiles of 64 tokens: scores in
-// registers, 4 queries by 8 tokens a thread, over 16 channels at a time; then their softmax; then
-// the sum of the values, 4 queries by every eighth unit of channels a thread.
+// Causal attention of rows with more than one query. A workgroup takes a tile of queries of one kv
+// head (tokens times query heads of its group) through the keys in tiles of tokens, 64 by 64 where
+// threads hold much: scores in registers, 4 queries by 8 tokens a thread, over 16 channels at a
+// time; then their softmax; then the sum of the values, 4 queries by every eighth unit of channels a
+// thread.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "attend.glsl"
 
 layout(local_size_x = SKIM_THREADS) in;
 
-const uint TILE = SKIM_PREFILL_TILE;
-const uint ROWS = 4, ROW_GROUPS = TILE / ROWS;         // 16
-const uint COLUMNS = SKIM_THREADS / ROW_GROUPS;        // 8 threads side by side
-const uint OWN = TILE / COLUMNS;                       // 8 tokens
-const uint PIECE = 4;                                  // vec4 of channels at a time
+const uint COLUMNS = 8, ROW_GROUPS = SKIM_THREADS / COLUMNS; // of threads
+const uint ROWS = TOKENS, OWN = 2 * TOKENS;                  // queries and tokens of a thread
+const uint QUERY_TILE = ROWS * ROW_GROUPS, TOKEN_TILE = OWN * COLUMNS;
+const uint PIECE = 4; // vec4 of channels at a time
 const uint TURNS = (UNITS + COLUMNS - 1) / COLUMNS;
 const uint THREAD_VECTORS = TURNS * UNIT_VECTORS;
-const uint PAGES = TILE / PAGE_SIZE;
+const uint PAGES = (TOKEN_TILE + PAGE_SIZE - 1) / PAGE_SIZE;
 
-shared vec4 query_piece[TILE * PIECE];
-shared vec4 key_piece[TILE * PIECE];
-shared float weights[TILE * (TILE + 1)];
-shared float tops[TILE * COLUMNS];
+shared vec4 query_piece[QUERY_TILE * PIECE];
+shared vec4 key_piece[TOKEN_TILE * PIECE];
+shared float weights[QUERY_TILE * (TOKEN_TILE + 1)];
+shared float tops[QUERY_TILE * COLUMNS];
 shared uint slots[PAGES];
 
 void main()
@@ -29,7 +29,7 @@ void main()
     if (row.query_count < 2)
         return;
     const uint kv_head = gl_WorkGroupID.y;
-    const uint first_query = gl_WorkGroupID.x * TILE; // token * GROUP + head
+    const uint first_query = gl_WorkGroupID.x * QUERY_TILE; // token * GROUP + head
     const uint queries = row.query_count * GROUP;
     if (first_query >= queries)
         return;
@@ -37,7 +37,7 @@ void main()
     const uint column = thread % COLUMNS, row_group = thread / COLUMNS;
     const uint before = row.tokens - row.query_count;
     Words table = Words(advance(push.table, row.table_start, 1, 2));
-    const uint last_query = min(first_query + TILE, queries) - 1;
+    const uint last_query = min(first_query + QUERY_TILE, queries) - 1;
     uint ahead = SKIM_MUTANT(attend_not_causal) ? 2 : 1;
     const uint seen = min(before + last_query / GROUP + ahead, row.tokens);
     const uint keys_of_head = stored_head(kv_head) * push.key_head;
@@ -58,7 +58,7 @@ void main()
     [[unroll]] for (uint i = 0; i < ROWS * THREAD_VECTORS; i++)
         found[i] = vec4(0);
 
-    for (uint tile = 0; tile < seen; tile += TILE) {
+    for (uint tile = 0; tile < seen; tile += TOKEN_TILE) {
         barrier();
         if (thread < PAGES && tile + thread * PAGE_SIZE < row.tokens)
             slots[thread] = slot_of(table, tile / PAGE_SIZE + thread);
@@ -67,17 +67,19 @@ void main()
             scores[i] = 0;
         for (uint piece = 0; piece < DIM / 4; piece += PIECE) {
             barrier();
-            for (uint i = thread; i < TILE * PIECE; i += SKIM_THREADS) {
-                uint of_tile = i / PIECE, vector = piece + i % PIECE;
-                uint query = min(first_query + of_tile, queries - 1);
+            for (uint i = thread; i < QUERY_TILE * PIECE; i += SKIM_THREADS) {
+                uint query = min(first_query + i / PIECE, queries - 1);
                 query_piece[i] =
                     scale * load_elements(find_query(row.query_start + query / GROUP,
                                                      kv_head * GROUP + query % GROUP),
-                                          4 * vector, type_of(push.q_head));
+                                          4 * (piece + i % PIECE), type_of(push.q_head));
+            }
+            for (uint i = thread; i < TOKEN_TILE * PIECE; i += SKIM_THREADS) {
+                uint of_tile = i / PIECE, vector = piece + i % PIECE;
                 vec4 key = vec4(0);
                 if (tile + of_tile < seen && vector < DIM / 4) {
                     uint at = slots[of_tile / PAGE_SIZE] * push.key_page + keys_of_head +
-                              of_tile % PAGE_SIZE * push.key_token;
+                              (tile + of_tile) % PAGE_SIZE * push.key_token;
                     key = unpack(load_unit(push.keys, at + vector / UNIT_VECTORS),
                                  vector % UNIT_VECTORS);
                 }
@@ -114,7 +116,7 @@ void main()
             [[unroll]] for (uint t = 0; t < OWN; t++) {
                 bool is_seen = tile + t * COLUMNS + column < limits[r];
                 float weight = is_seen ? exp2(scores[r * OWN + t] - next) : 0.0;
-                weights[(row_group * ROWS + r) * (TILE + 1) + t * COLUMNS + column] = weight;
+                weights[(row_group * ROWS + r) * (TOKEN_TILE + 1) + t * COLUMNS + column] = weight;
                 sum += weight;
             }
             total[r] = total[r] * shrink + sum;
@@ -123,13 +125,13 @@ void main()
         }
         barrier();
 
-        uint tokens = min(TILE, seen - tile);
+        uint tokens = min(TOKEN_TILE, seen - tile);
         for (uint t = 0; t < tokens; t++) {
             uint at = slots[t / PAGE_SIZE] * push.value_page + values_of_head +
-                      t % PAGE_SIZE * push.value_token;
+                      (tile + t) % PAGE_SIZE * push.value_token;
             float weight[ROWS];
             [[unroll]] for (uint r = 0; r < ROWS; r++)
-                weight[r] = weights[(row_group * ROWS + r) * (TILE + 1) + t];
+                weight[r] = weights[(row_group * ROWS + r) * (TOKEN_TILE + 1) + t];
             [[unroll]] for (uint turn = 0; turn < TURNS; turn++) {
                 uint unit = turn * COLUMNS + column;
                 if (UNITS % COLUMNS != 0 && unit >= UNITS)

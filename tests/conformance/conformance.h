@@ -58,6 +58,9 @@ typedef enum conformance_status {
 conformance_status conformance_run(const conformance_options *options, conformance_totals *totals,
                                    char *error, size_t error_size);
 
+// The SKIM_FEATURE_* bits of names with commas between them; false if there is an unknown one.
+bool conformance_parse_features(const char *text, uint64_t *features);
+
 // Calls visit with the name of every case that the options choose. Opens no device.
 void conformance_list(const conformance_options *options,
                       void (*visit)(void *user, const char *name), void *user);

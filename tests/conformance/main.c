@@ -15,26 +15,6 @@ static int usage(void)
     return 2;
 }
 
-static bool parse_disable(const char *text, uint64_t *disable)
-{
-    while (*text) {
-        size_t length = strcspn(text, ",");
-        uint64_t found = 0;
-        for (uint32_t bit = 0; bit < 64; bit++) {
-            const char *name = skim_feature_name((uint64_t)1 << bit);
-            if (name && strlen(name) == length && strncmp(text, name, length) == 0) {
-                found = (uint64_t)1 << bit;
-            }
-        }
-        if (!found) {
-            return false;
-        }
-        *disable |= found;
-        text += length + (text[length] == ',');
-    }
-    return true;
-}
-
 typedef struct arguments {
     conformance_options options;
     bool verbose, list;
@@ -48,7 +28,7 @@ static bool parse_value(conformance_options *options, const char *name, const ch
     } else if (strcmp(name, "--filter") == 0) {
         options->filter = value;
     } else if (strcmp(name, "--disable") == 0) {
-        return parse_disable(value, &options->disable);
+        return conformance_parse_features(value, &options->disable);
     } else if (strcmp(name, "--seed") == 0) {
         options->seed = strtoull(value, &end, 10);
         return *value && !*end;

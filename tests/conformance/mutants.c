@@ -4,6 +4,7 @@
 #include "runtime/mutant.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 skim_mutant_id skim_mutant;
@@ -36,11 +37,14 @@ static void remember(void *user, const conformance_result *result)
     }
 }
 
-static conformance_status run_quick(skim_mutant_id id, const char *device, outcome *seen)
+static conformance_status run_quick(skim_mutant_id id, const conformance_options *wanted,
+                                    outcome *seen)
 {
     *seen = (outcome){.cases = 0};
-    conformance_options options = {
-        .device = device, .quick = true, .stop = true, .report = remember, .user = seen};
+    conformance_options options = *wanted;
+    options.quick = options.stop = true;
+    options.report = remember;
+    options.user = seen;
     conformance_totals totals;
     skim_mutant = id;
     char error[300];
@@ -51,19 +55,29 @@ static conformance_status run_quick(skim_mutant_id id, const char *device, outco
     return status;
 }
 
-static bool is_clean(const char *device)
+static bool is_clean(const conformance_options *options)
 {
     outcome seen;
-    conformance_status status = run_quick(SKIM_MUTANT_none, device, &seen);
+    conformance_status status = run_quick(SKIM_MUTANT_none, options, &seen);
     printf("%s without a mutant: %u cases %s %s\n", status == CONFORMANCE_OK ? "passed" : "FAILED",
            seen.cases, seen.name, seen.detail);
     return status == CONFORMANCE_OK;
 }
 
-static bool is_caught(const mutant *it, const char *device)
+// The cases of its own verb first: where kernels are built for each mutant anew, every case counts.
+static bool is_caught(const mutant *it, const conformance_options *options)
 {
     outcome seen;
-    conformance_status status = run_quick(it->id, device, &seen);
+    char verb[32];
+    conformance_options first = *options;
+    snprintf(verb, sizeof verb, "%.*s/", (int)strcspn(it->name, "_"), it->name);
+    first.filter = verb;
+    first.every = 0;
+    conformance_status status = run_quick(it->id, &first, &seen);
+    if (status != CONFORMANCE_FAILURES) {
+        first.filter = NULL;
+        status = run_quick(it->id, &first, &seen);
+    }
     if (status == CONFORMANCE_FAILURES) {
         printf("caught %s (%s)\n  by %s, case %u: %s\n", it->name, it->text, seen.name, seen.cases,
                seen.detail);
@@ -75,29 +89,55 @@ static bool is_caught(const mutant *it, const char *device)
     return status == CONFORMANCE_FAILURES;
 }
 
+static int usage(void)
+{
+    fputs("usage: conformance_mutants [--device SEL] [--mutant NAME] [--disable FEATURE,...]\n"
+          "                           [--every N]\n"
+          "  --every  of the cases without a mutant only every N-th\n",
+          stderr);
+    return 2;
+}
+
+// What the core does is the same on every device: the CPU's run tests it.
+static bool is_of_device(const mutant *it, const char *device)
+{
+    return strcmp(device, "cpu") == 0 || strncmp(it->name, "core_", 5) != 0;
+}
+
 int main(int count, char **values)
 {
-    const char *device = "cpu";
+    conformance_options options = {.device = "cpu"};
     const char *only = NULL;
-    for (int i = 1; i + 1 < count; i += 2) {
-        if (strcmp(values[i], "--device") == 0) {
-            device = values[i + 1];
-        } else if (strcmp(values[i], "--mutant") == 0) {
+    for (int i = 1; i < count; i += 2) {
+        bool known = i + 1 < count;
+        if (known && strcmp(values[i], "--device") == 0) {
+            options.device = values[i + 1];
+        } else if (known && strcmp(values[i], "--mutant") == 0) {
             only = values[i + 1];
+        } else if (known && strcmp(values[i], "--disable") == 0) {
+            known = conformance_parse_features(values[i + 1], &options.disable);
+        } else if (known && strcmp(values[i], "--every") == 0) {
+            options.every = (uint32_t)strtoul(values[i + 1], NULL, 10);
+        } else {
+            known = false;
+        }
+        if (!known) {
+            return usage();
         }
     }
     uint32_t passed = 0;
     uint32_t failed = 0;
     if (!only) {
-        bool clean = is_clean(device);
+        bool clean = is_clean(&options);
         passed += clean;
         failed += !clean;
     }
     for (size_t i = 0; i < sizeof mutants / sizeof mutants[0]; i++) {
-        if (only && strcmp(only, mutants[i].name) != 0) {
+        if ((only && strcmp(only, mutants[i].name) != 0) ||
+            !is_of_device(&mutants[i], options.device)) {
             continue;
         }
-        bool caught = is_caught(&mutants[i], device);
+        bool caught = is_caught(&mutants[i], &options);
         passed += caught;
         failed += !caught;
     }

@@ -27,6 +27,26 @@ static bool is_wanted(const conformance_options *options, const test_case *it, u
     return options->every == 0 || index % options->every == 0;
 }
 
+bool conformance_parse_features(const char *text, uint64_t *features)
+{
+    while (*text) {
+        size_t length = strcspn(text, ",");
+        uint64_t found = 0;
+        for (uint32_t bit = 0; bit < 64; bit++) {
+            const char *name = skim_feature_name((uint64_t)1 << bit);
+            if (name && strlen(name) == length && strncmp(text, name, length) == 0) {
+                found = (uint64_t)1 << bit;
+            }
+        }
+        if (!found) {
+            return false;
+        }
+        *features |= found;
+        text += length + (text[length] == ',');
+    }
+    return true;
+}
+
 static uint64_t seed_of(const conformance_options *options)
 {
     return options->seed ? options->seed : CONFORMANCE_DEFAULT_SEED;

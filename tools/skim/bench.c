@@ -31,6 +31,7 @@ struct measurement {
     double *values[MEASURES]; // [repeat]: seconds, bytes, or bytes a second
     uint32_t round;           // from WARM_UP on it is noted
     uint64_t random;
+    skim_queue_counts sparse; // what one layer's sparse step makes a GPU do
 };
 
 static void note(struct measurement *measurement, enum measure which, double value)
@@ -52,6 +53,8 @@ static skim_status finish(const struct bench *bench, struct measurement *measure
 static skim_status time_sparse(const struct bench *bench, struct measurement *measurement,
                                uint32_t layer)
 {
+    skim_queue_counts before = {.size_of = sizeof before};
+    skim_queue_get_counts(bench->session->queue, &before);
     double start = now();
     skim_status status = SKIM_OK;
     if (bench->sparse) {
@@ -61,7 +64,17 @@ static skim_status time_sparse(const struct bench *bench, struct measurement *me
     }
     if (status == SKIM_OK)
         status = bench_attend(bench, layer, false);
-    return finish(bench, measurement, SPARSE, start, status);
+    status = finish(bench, measurement, SPARSE, start, status);
+    skim_queue_counts after = {.size_of = sizeof after};
+    skim_queue_get_counts(bench->session->queue, &after);
+    measurement->sparse = (skim_queue_counts){
+        .submissions = after.submissions - before.submissions,
+        .dispatches = after.dispatches - before.dispatches,
+        .workgroups = after.workgroups - before.workgroups,
+        .barriers = after.barriers - before.barriers,
+        .transfers = after.transfers - before.transfers,
+    };
+    return status;
 }
 
 static skim_status time_dense(const struct bench *bench, struct measurement *measurement,
@@ -145,7 +158,7 @@ static skim_status run_round(const struct bench *bench, struct measurement *meas
     return status;
 }
 
-static int measure(const struct bench *bench, double results[MEASURES])
+static int measure(const struct bench *bench, double results[MEASURES], skim_queue_counts *counts)
 {
     struct measurement measurement = {.random = 1};
     uint32_t repeat = bench->settings->repeat;
@@ -160,6 +173,7 @@ static int measure(const struct bench *bench, double results[MEASURES])
         status = run_round(bench, &measurement);
     }
     progress_clear();
+    *counts = measurement.sparse;
     for (int i = 0; i < MEASURES; i++) {
         if (status == SKIM_OK)
             results[i] = median(measurement.values[i], repeat);
@@ -245,6 +259,19 @@ static json_t *evaluate(const struct bench *bench, const double results[MEASURES
     return result;
 }
 
+// What a GPU's driver is asked for in one layer's sparse step, append and what reads the results
+// back apart.
+static void add_counts(json_t *result, const skim_queue_counts *counts)
+{
+    if (counts->dispatches == 0)
+        return;
+    set_count(result, "submissions", counts->submissions);
+    set_count(result, "dispatches", counts->dispatches);
+    set_count(result, "workgroups", counts->workgroups);
+    set_count(result, "barriers", counts->barriers);
+    set_count(result, "transfers", counts->transfers);
+}
+
 // Why all of a context runs dense.
 static const char *dense_reason(const struct settings *settings, double context)
 {
@@ -275,14 +302,16 @@ static int bench_context(const struct settings *settings, struct session *sessio
 {
     struct bench bench;
     double results[MEASURES] = {0};
+    skim_queue_counts counts;
     int failed = bench_create(&bench, settings, session, workers, context);
     if (!failed && !bench.sparse)
         report_warning("%s all of a context of %u: nothing runs sparse",
                        dense_reason(settings, context), context);
     if (!failed)
-        failed = measure(&bench, results);
+        failed = measure(&bench, results, &counts);
     if (!failed) {
         *result = evaluate(&bench, results);
+        add_counts(*result, &counts);
         warn_above_limit(*result);
     }
     bench_destroy(&bench);
@@ -338,8 +367,12 @@ static void print_result(const struct settings *settings, const json_t *one)
     else
         printf("\nEverything ran dense: %s the whole context. ",
                dense_reason(settings, value(one, "context")));
-    printf("This machine reads %.1f GB/s in order, %.1f GB/s in scattered pages.\n",
-           value(one, "read_gbps"), value(one, "page_read_gbps"));
+    if (json_object_get(one, "dispatches"))
+        printf("A layer's sparse step is %.0f dispatches, %.0f barriers and %.0f submission(s).\n",
+               value(one, "dispatches"), value(one, "barriers"), value(one, "submissions"));
+    else
+        printf("This machine reads %.1f GB/s in order, %.1f GB/s in scattered pages.\n",
+               value(one, "read_gbps"), value(one, "page_read_gbps"));
 }
 
 static void print_prefill(const json_t *prefill)
