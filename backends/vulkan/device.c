@@ -18,7 +18,8 @@ typedef struct physical_device {
     VkPhysicalDeviceFeatures2 features;
     VkPhysicalDeviceVulkan11Features features11;
     VkPhysicalDeviceVulkan12Features features12;
-    uint32_t family; // that computes
+    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size_control; // zero without the extension
+    uint32_t family;                                             // that computes
     uint32_t timestamp_bits;
 } physical_device;
 
@@ -41,6 +42,20 @@ skim_status skim_vulkan_fail(skim_device *device, skim_error *error, VkResult re
 
 // ---- what is there
 
+static bool has_extension(const skim_vulkan_instance *instance, VkPhysicalDevice physical,
+                          const char *name)
+{
+    VkExtensionProperties properties[512];
+    uint32_t count = sizeof properties / sizeof *properties;
+    if (instance->EnumerateDeviceExtensionProperties(physical, NULL, &count, properties) <
+        VK_SUCCESS)
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        if (strcmp(properties[i].extensionName, name) == 0)
+            return true;
+    return false;
+}
+
 static void query(const skim_vulkan_instance *instance, VkPhysicalDevice handle,
                   physical_device *physical)
 {
@@ -61,6 +76,11 @@ static void query(const skim_vulkan_instance *instance, VkPhysicalDevice handle,
                        .pNext = &physical->features12},
         .features12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES},
     };
+    if (has_extension(instance, handle, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME)) {
+        physical->size_control.sType =
+            VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT;
+        physical->features12.pNext = &physical->size_control;
+    }
     instance->GetPhysicalDeviceProperties2(handle, &physical->properties);
     if (physical->properties.properties.apiVersion >= VK_API_VERSION_1_2)
         instance->GetPhysicalDeviceFeatures2(handle, &physical->features);
@@ -208,19 +228,8 @@ static uint32_t enumerate(const skim_host *host, skim_device_info *infos, uint32
 
 // ---- opening
 
-static bool has_extension(const skim_vulkan_device *device, const char *name)
-{
-    VkExtensionProperties properties[512];
-    uint32_t count = sizeof properties / sizeof *properties;
-    if (device->instance.EnumerateDeviceExtensionProperties(device->physical, NULL, &count,
-                                                            properties) < VK_SUCCESS)
-        return false;
-    for (uint32_t i = 0; i < count; i++)
-        if (strcmp(properties[i].extensionName, name) == 0)
-            return true;
-    return false;
-}
-
+// Sums through registers need subgroups that are full and of a known size: neither is promised
+// without the extension.
 static uint64_t find_features(const physical_device *physical, uint64_t disable)
 {
     const VkSubgroupFeatureFlags wanted =
@@ -229,7 +238,8 @@ static uint64_t find_features(const physical_device *physical, uint64_t disable)
     uint64_t features = SKIM_FEATURE_WIDE;
     if ((subgroups->supportedOperations & wanted) == wanted &&
         subgroups->supportedStages & VK_SHADER_STAGE_COMPUTE_BIT && subgroups->subgroupSize >= 4 &&
-        subgroups->subgroupSize <= SKIM_THREADS)
+        subgroups->subgroupSize <= SKIM_THREADS && physical->size_control.subgroupSizeControl &&
+        physical->size_control.computeFullSubgroups)
         features |= SKIM_FEATURE_SUBGROUPS;
     if (physical->features12.shaderFloat16)
         features |= SKIM_FEATURE_FP16;
@@ -299,13 +309,22 @@ static VkResult create_device(skim_vulkan_device *device, const physical_device 
         .pNext = &features12,
         .storageBuffer16BitAccess = VK_TRUE,
     };
-    const char *extensions[2];
+    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size_control = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
+        .subgroupSizeControl = VK_TRUE,
+        .computeFullSubgroups = VK_TRUE,
+    };
+    const char *extensions[3];
     uint32_t count = 0;
-    device->has_budget = has_extension(device, "VK_EXT_memory_budget");
+    if (features & SKIM_FEATURE_SUBGROUPS) {
+        features12.pNext = &size_control;
+        extensions[count++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
+    }
+    device->has_budget = has_extension(&device->instance, device->physical, "VK_EXT_memory_budget");
     if (device->has_budget)
         extensions[count++] = "VK_EXT_memory_budget";
     // A driver that has it demands that it is asked for.
-    if (has_extension(device, "VK_KHR_portability_subset"))
+    if (has_extension(&device->instance, device->physical, "VK_KHR_portability_subset"))
         extensions[count++] = "VK_KHR_portability_subset";
     const VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
@@ -359,6 +378,7 @@ static skim_status open_physical(skim_vulkan_device *device, skim_device *base, 
     device->timestamp_mask =
         physical.timestamp_bits >= 64 ? UINT64_MAX : ((uint64_t)1 << physical.timestamp_bits) - 1;
     device->lanes_max = LANES_MAX;
+    device->subgroup_size = physical.subgroups.subgroupSize;
     if (features & SKIM_FEATURE_SUBGROUPS && physical.subgroups.subgroupSize < LANES_MAX)
         device->lanes_max = physical.subgroups.subgroupSize;
     device->submission_work = type_of(&physical) == SKIM_DEVICE_DISCRETE ? 5e11 : 5e10;

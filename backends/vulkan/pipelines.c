@@ -241,6 +241,11 @@ static VkResult create_module(skim_vulkan_device *device, skim_vulkan_kernel ker
     return device->vk.CreateShaderModule(device->handle, &info, NULL, module);
 }
 
+static bool adds_in_subgroups(skim_vulkan_kernel kernel)
+{
+    return kernel == SKIM_VULKAN_ESTIMATE || kernel == SKIM_VULKAN_ATTEND;
+}
+
 static VkResult create_pipeline(skim_vulkan_device *device, skim_vulkan_pipeline *made)
 {
     VkSpecializationMapEntry entries[SKIM_SPEC_COUNT];
@@ -266,6 +271,14 @@ static VkResult create_pipeline(skim_vulkan_device *device, skim_vulkan_pipeline
                   .pSpecializationInfo = &constants},
         .layout = device->pipelines.layout,
     };
+    const VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT size = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
+        .requiredSubgroupSize = device->subgroup_size,
+    };
+    if (adds_in_subgroups(made->kernel) && device->base->limits.features & SKIM_FEATURE_SUBGROUPS) {
+        info.stage.pNext = &size;
+        info.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT;
+    }
     return device->vk.CreateComputePipelines(device->handle, device->pipelines.cache, 1, &info,
                                              NULL, &made->handle);
 }

@@ -64,9 +64,10 @@ typedef struct skim_vulkan_device {
     uint32_t family;
     VkPhysicalDeviceMemoryProperties memory;
     bool has_budget;
-    atomic_ullong held;      // bytes of device memory
-    uint64_t chunk_size;     // bytes of a chunk of a buffer that is larger
-    uint32_t chunk_shift;    // log2 of its units
+    atomic_ullong held;   // bytes of device memory
+    uint64_t chunk_size;  // bytes of a chunk of a buffer that is larger
+    uint32_t chunk_shift; // log2 of its units
+    uint32_t subgroup_size;
     uint32_t lanes_max;      // threads that can share a sum
     double timestamp_period; // nanoseconds
     uint64_t timestamp_mask;

@@ -2,6 +2,7 @@
 // A workgroup takes one page of one row and one kv head; a thread has the channels of one unit.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#define SKIM_COHERENT coherent
 #include "common.glsl"
 
 layout(local_size_x = SKIM_APPEND_THREADS) in;

@@ -52,7 +52,13 @@ const uint WIDTH_SHIFT = TYPE == F32 ? 2 : 1; // log2 of an element's bytes
 
 // ---- memory
 
-layout(buffer_reference, std430, buffer_reference_align = 16) buffer Units { uvec4 at[]; };
+// A kernel that reads what other threads of its workgroup wrote says so.
+#ifndef SKIM_COHERENT
+#define SKIM_COHERENT
+#endif
+layout(buffer_reference, std430, buffer_reference_align = 16) SKIM_COHERENT buffer Units {
+    uvec4 at[];
+};
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Vectors { vec4 at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer Words { uint at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { float at[]; };

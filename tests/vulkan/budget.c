@@ -15,7 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KV_HEADS = 8, DIM = 128, PAGE = 16, BUDGET = 2048, WORKGROUPS_MIN = 256, DISPATCHES_MAX = 5 };
+enum {
+    KV_HEADS = 8,
+    DIM = 128,
+    PAGE = 16,
+    BUDGET = 2048,
+    WORKGROUPS_MIN = 256,
+    DISPATCHES_MAX = 5
+};
 
 typedef struct rig {
     skim_runtime *runtime;
