@@ -116,7 +116,7 @@ class Install(unittest.TestCase):
         source = self.work / "by_meson"
         skim = source / "subprojects" / "skim"
         skim.mkdir(parents=True)
-        for name in ("meson.build", "meson_options.txt", "include", "runtime", "backends", "cmake", "tools"):
+        for name in ("meson.build", "meson_options.txt", "include", "runtime", "backends", "shaders", "cmake", "tools"):
             (skim / name).symlink_to(Path(SOURCE) / name)
         lines = ["project('by_meson', 'c', default_options: ['c_std=c11', 'warning_level=3', 'werror=true'])",
                  "skim = dependency('skim', fallback: ['skim', 'skim_dep'])"]
