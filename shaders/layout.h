@@ -55,6 +55,10 @@
 #define SKIM_TYPE_SHIFT 30
 #define SKIM_STRIDE_MASK 0x3fffffffu
 
+// The shape as a general kernel is told it: dim / 8, then log2(page_size / 8) and the group.
+#define SKIM_SHAPE_WORD(dim, page_size, group)                                                     \
+    ((dim) / 8 | ((page_size) >= 64 ? 3u : (page_size) / 16) << 6 | (group) << 8)
+
 // Threads of a workgroup; pages (estimate) and tokens (a tile of attend at 8 lanes) that it takes
 // at a time; the shortest part of a list, in tokens; queries and tokens in a tile of prefill.
 #define SKIM_THREADS 128
@@ -88,7 +92,8 @@
     SKIM_UINT v_token;                                                                             \
     SKIM_UINT v_head;                                                                              \
     SKIM_UINT slots;                                                                               \
-    SKIM_UINT flags;
+    SKIM_UINT flags;                                                                               \
+    SKIM_UINT shape;
 
 #define SKIM_ESTIMATE_FIELDS                                                                       \
     SKIM_ADDRESS rows;                                                                             \
@@ -101,6 +106,7 @@
     SKIM_UINT q_head;                                                                              \
     SKIM_UINT slots;                                                                               \
     SKIM_UINT score_stride;                                                                        \
+    SKIM_UINT shape;                                                                               \
     SKIM_FLOAT spread;
 
 #define SKIM_SELECT_FIELDS                                                                         \
@@ -112,6 +118,7 @@
     SKIM_UINT list_stride;                                                                         \
     SKIM_UINT key_stride;                                                                          \
     SKIM_UINT combine;                                                                             \
+    SKIM_UINT shape;                                                                               \
     SKIM_FLOAT scale;
 
 #define SKIM_ATTEND_FIELDS                                                                         \
@@ -123,7 +130,8 @@
     SKIM_ADDRESS lists;                                                                            \
     SKIM_ADDRESS out_; /* "out" is a word of GLSL's */                                             \
     SKIM_ADDRESS lse;                                                                              \
-    SKIM_ADDRESS partials; /* [row][q_head][part][4 + dim] f32: max, sum, 0, 0, out */             \
+    SKIM_ADDRESS partials; /* [row][q_head][part][4 + dim] f32: max, sum, 0, 0, out; of a general  \
+                              kernel: that address, the shape, the most parts */                   \
     SKIM_UINT key_page;                                                                            \
     SKIM_UINT key_head;                                                                            \
     SKIM_UINT key_token;                                                                           \

@@ -49,6 +49,7 @@ static skim_status fill_push(skim_vulkan_queue *queue, const skim_append_args *a
         .value_head = units_of(args->values.head_stride, shape->type),
         .value_token = units_of(args->values.token_stride, shape->type),
         .slots = shape->slots,
+        .shape = skim_vulkan_shape_word(shape),
     };
     skim_status status = skim_vulkan_locate_rows(queue, &args->rows, args->row_count, &push->rows);
     if (status == SKIM_OK)

@@ -2,6 +2,8 @@
 
 #include "runtime/mutant.h"
 
+#include <string.h>
+
 // So many workgroups fill a large GPU; partial results take no more than so many bytes.
 enum { WORKGROUPS = 512 };
 static const uint64_t PARTIALS_MAX = (uint64_t)128 << 20;
@@ -82,6 +84,24 @@ static skim_status fill_push(skim_vulkan_queue *queue, const skim_attend_args *a
     return status;
 }
 
+// A general kernel learns the shape from memory: the push constants are full.
+static skim_status describe_shape(skim_vulkan_queue *queue, const skim_shape *shape,
+                                  attend_push *push)
+{
+    const struct { // Shape of shaders/vulkan/attend.glsl
+        uint64_t partials;
+        uint32_t word, parts;
+    } description = {push->partials, skim_vulkan_shape_word(shape), skim_vulkan_parts(shape)};
+    skim_vulkan_staging *block;
+    uint64_t at;
+    skim_status status = skim_vulkan_stage(queue, sizeof description, &block, &at);
+    if (status != SKIM_OK)
+        return status;
+    memcpy(block->mapping.bytes + at, &description, sizeof description);
+    push->partials = block->mapping.chunk.address + at;
+    return SKIM_OK;
+}
+
 // Rows with more than one query, in pieces that a submission can hold: the planned length counts,
 // since how long rows are only the device knows.
 static skim_status prefill(skim_vulkan_queue *queue, const skim_attend_args *args,
@@ -119,17 +139,19 @@ skim_status skim_vulkan_attend(skim_backend_queue *base, const skim_attend_args 
         skim_vulkan_is_split(args->keys.buffer) || skim_vulkan_is_split(args->values.buffer);
     skim_vulkan_constants constants = skim_vulkan_constants_of(queue->device, shape);
     if (args->lists)
-        skim_vulkan_set_lists(&constants, args->select);
+        skim_vulkan_set_lists(&constants, shape, args->select);
     bool of_heads = constants.value[SKIM_SPEC_LISTS] == SKIM_LISTS_HEAD;
     if (split)
         constants.value[SKIM_SPEC_CHUNK_SHIFT] = queue->device->chunk_shift;
     attend_push push;
     skim_status status =
         fill_push(queue, args, of_heads ? shape->q_heads : shape->kv_heads, split, &push);
+    if (status == SKIM_OK && constants.value[SKIM_SPEC_DIM] == 0)
+        status = describe_shape(queue, shape, &push);
     if (status != SKIM_OK)
         return status;
 
-    const uint32_t parts = constants.value[SKIM_SPEC_PARTS];
+    const uint32_t parts = skim_vulkan_parts(shape);
     skim_vulkan_dispatch dispatch = {
         .kernel = SKIM_VULKAN_ATTEND,
         .constants = &constants,

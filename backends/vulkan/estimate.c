@@ -13,6 +13,7 @@ static skim_status fill_push(skim_vulkan_queue *queue, const skim_estimate_args 
     const skim_shape *shape = args->shape;
     *push = (estimate_push){
         .slots = shape->slots,
+        .shape = skim_vulkan_shape_word(shape),
         .score_stride = (uint32_t)args->score_stride,
         .spread = SKIM_MUTANT(estimate_no_spread) ? 1.0f : args->spread,
     };

@@ -335,10 +335,11 @@ skim_status skim_vulkan_pipeline_get(skim_vulkan_device *device, skim_vulkan_ker
 
 // ---- constants
 
-void skim_vulkan_set_lists(skim_vulkan_constants *constants, skim_select_mode select)
+void skim_vulkan_set_lists(skim_vulkan_constants *constants, const skim_shape *shape,
+                           skim_select_mode select)
 {
     // Without groups both modes are the same.
-    bool head = select == SKIM_SELECT_HEAD || constants->value[SKIM_SPEC_GROUP] == 1;
+    bool head = select == SKIM_SELECT_HEAD || shape->q_heads == shape->kv_heads;
     constants->value[SKIM_SPEC_LISTS] = head ? SKIM_LISTS_HEAD : SKIM_LISTS_GROUP;
     if (head)
         constants->value[SKIM_SPEC_HEADS] = 1;
@@ -359,18 +360,20 @@ skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
 {
     skim_vulkan_constants constants = {0};
     uint32_t *value = constants.value;
+    const bool wide = device->base->limits.features & SKIM_FEATURE_WIDE;
     value[SKIM_SPEC_TYPE] = shape->type;
-    value[SKIM_SPEC_DIM] = shape->key_dim;
-    value[SKIM_SPEC_PAGE_SIZE] = shape->page_size;
-    value[SKIM_SPEC_GROUP] = shape->q_heads / shape->kv_heads;
-    bool wide = device->base->limits.features & SKIM_FEATURE_WIDE;
-    value[SKIM_SPEC_HEADS] = wide ? heads_of(shape) : 1;
-    value[SKIM_SPEC_LANES] = device->lanes_max < 8 ? device->lanes_max : 8;
-    value[SKIM_SPEC_TOKENS] = wide ? value[SKIM_SPEC_LANES] / 2 : 1;
     value[SKIM_SPEC_BOUNDS] = shape->bounds;
     value[SKIM_SPEC_BOUNDS_TYPE] = shape->bounds_type;
-    value[SKIM_SPEC_PARTS] = skim_vulkan_parts(shape);
     value[SKIM_SPEC_KEYS] = skim_vulkan_near_keys(shape);
-    skim_vulkan_set_lists(&constants, SKIM_SELECT_GROUP);
+    value[SKIM_SPEC_LANES] = device->lanes_max < 8 ? device->lanes_max : 8;
+    value[SKIM_SPEC_TOKENS] = wide ? value[SKIM_SPEC_LANES] / 2 : 1;
+    value[SKIM_SPEC_HEADS] = wide ? heads_of(shape) : 1;
+    if (wide) { // else a general kernel
+        value[SKIM_SPEC_DIM] = shape->key_dim;
+        value[SKIM_SPEC_PAGE_SIZE] = shape->page_size;
+        value[SKIM_SPEC_GROUP] = shape->q_heads / shape->kv_heads;
+        value[SKIM_SPEC_PARTS] = skim_vulkan_parts(shape);
+    }
+    skim_vulkan_set_lists(&constants, shape, SKIM_SELECT_GROUP);
     return constants;
 }

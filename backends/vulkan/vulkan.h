@@ -107,7 +107,14 @@ void skim_vulkan_pipelines_save(skim_vulkan_device *device);
 skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
                                                const skim_shape *shape);
 // Sets those that follow from how pages are selected; constants_of has a group's.
-void skim_vulkan_set_lists(skim_vulkan_constants *constants, skim_select_mode select);
+void skim_vulkan_set_lists(skim_vulkan_constants *constants, const skim_shape *shape,
+                           skim_select_mode select);
+
+static inline uint32_t skim_vulkan_shape_word(const skim_shape *shape)
+{
+    return SKIM_SHAPE_WORD(shape->key_dim, shape->page_size, shape->q_heads / shape->kv_heads);
+}
+
 static inline uint32_t skim_vulkan_head_chunks(const skim_shape *shape, uint32_t heads)
 {
     uint32_t group = shape->q_heads / shape->kv_heads;

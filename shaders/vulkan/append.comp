@@ -8,7 +8,7 @@
 layout(local_size_x = SKIM_APPEND_THREADS) in;
 layout(push_constant, std430) uniform Push { SKIM_APPEND_FIELDS } push;
 
-const uint HALF = BOUNDS_UNITS / 2;
+#define HALF (BOUNDS_UNITS / 2)
 const float STEP = 0.0078741;             // docs/algorithm.md, "Bounds in int8"
 const float SCALE_MIN = 7.523163845e-37;  // 2^-120
 const float SCALE_HUGE = 4.253529587e37;  // 2^125
@@ -17,7 +17,7 @@ const float FLOAT_MAX = 3.40282347e38;
 const float INFINITE = 3.4e38; // what is above overflowed, or nearly
 
 shared float largest[SKIM_APPEND_THREADS];
-shared uint words[4 * HALF]; // int8 bounds, four channels each
+shared uint words[2 * BOUNDS_UNITS_MAX]; // int8 bounds, four channels each
 
 // A unit of k or v, wherever its elements lie.
 uvec4 load_source(uvec2 base, uint unit)
@@ -314,6 +314,7 @@ void update_bounds(Row row, uint page, uint slot, uint kv_head)
 
 void main()
 {
+    set_shape(push.shape);
     Row row = load_row(push.rows, gl_WorkGroupID.z);
     if (row.query_count == 0)
         return;

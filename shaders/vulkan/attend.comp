@@ -10,15 +10,16 @@ layout(local_size_x = SKIM_THREADS) in;
 
 const uint GROUPS = SKIM_THREADS / LANES;
 const uint TILE = GROUPS * TOKENS;
-const uint TURNS = (UNITS + LANES - 1) / LANES; // units of a thread
-const uint THREAD_VECTORS = TURNS * UNIT_VECTORS;
-const uint HEAD_CHUNKS = (GROUP + HEADS - 1) / HEADS;
+#define TURNS ((UNITS + LANES - 1) / LANES) // units of a thread
+#define THREAD_VECTORS (TURNS * UNIT_VECTORS)
+const uint THREAD_VECTORS_MAX = (UNITS_MAX + LANES - 1) / LANES * UNIT_VECTORS;
+#define HEAD_CHUNKS ((GROUP + HEADS - 1) / HEADS)
 const uint BATCH = SKIM_THREADS; // pages whose slots are looked up at a time
 
-shared vec4 queries[HEADS * UNITS * UNIT_VECTORS];
+shared vec4 queries[HEADS * UNITS_MAX * UNIT_VECTORS];
 shared uint slots[BATCH];
 shared uint valid[BATCH]; // tokens of the page
-shared vec4 merged[SKIM_THREADS * THREAD_VECTORS];
+shared vec4 merged[SKIM_THREADS * THREAD_VECTORS_MAX];
 shared vec2 states[HEADS * GROUPS]; // max, sum
 
 void load_queries(Row row, uint first_head, uint heads)
@@ -59,10 +60,11 @@ void load_pages(Row row, uint list_index, uint first, uint end)
 
 void main()
 {
+    read_shape();
     Row row = load_row(push.rows, gl_WorkGroupID.z);
     if (row.query_count != 1)
         return;
-    const uint parts = count_parts(row, gl_NumWorkGroups.x);
+    const uint parts = count_parts(row);
     const uint part = gl_WorkGroupID.x;
     if (part >= parts)
         return;
@@ -84,12 +86,12 @@ void main()
     uint values_of_head = stored_head(kv_head) * push.value_head;
 
     float highest[HEADS], total[HEADS];
-    vec4 found[HEADS * THREAD_VECTORS];
+    vec4 found[HEADS * THREAD_VECTORS_MAX];
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
         highest[h] = LOWEST;
         total[h] = 0;
     }
-    [[unroll]] for (uint i = 0; i < HEADS * THREAD_VECTORS; i++)
+    [[unroll]] for (uint i = 0; i < HEADS * THREAD_VECTORS_MAX; i++)
         found[i] = vec4(0);
 
     for (uint batch = first_page; batch < end_page; batch += BATCH) {
@@ -154,7 +156,7 @@ void main()
                 }
                 total[h] = total[h] * shrink + sum;
                 [[unroll]] for (uint i = 0; i < THREAD_VECTORS; i++)
-                    found[h * THREAD_VECTORS + i] *= shrink;
+                    found[h * THREAD_VECTORS_MAX + i] *= shrink;
             }
 
             [[unroll]] for (uint turn = 0; turn < TURNS; turn++) {
@@ -169,7 +171,7 @@ void main()
                         // What is left out may be NaN.
                         vec4 x = is_valid[t] ? unpack(bits[t], v) : vec4(0);
                         [[unroll]] for (uint h = 0; h < HEADS; h++)
-                            found[h * THREAD_VECTORS + turn * UNIT_VECTORS + v] +=
+                            found[h * THREAD_VECTORS_MAX + turn * UNIT_VECTORS + v] +=
                                 scores[h * TOKENS + t] * x;
                     }
                 }
@@ -186,7 +188,7 @@ void main()
             uint unit = i / UNIT_VECTORS * LANES + lane;
             if (unit < UNITS)
                 merged[(group * UNITS + unit) * UNIT_VECTORS + i % UNIT_VECTORS] =
-                    found[h * THREAD_VECTORS + i];
+                    found[h * THREAD_VECTORS_MAX + i];
         }
         barrier();
         if (h >= heads)
@@ -198,7 +200,7 @@ void main()
         for (uint g = 0; g < GROUPS; g++)
             sum += states[h * GROUPS + g].y * exp2(states[h * GROUPS + g].x - top);
         uint head = first_head + h;
-        uvec2 partial = find_partial(gl_WorkGroupID.z, head, kv_heads * GROUP, part, gl_NumWorkGroups.x);
+        uvec2 partial = find_partial(gl_WorkGroupID.z, head, kv_heads * GROUP, part);
         uvec2 to = find_out(row.query_start, head);
         for (uint i = gl_LocalInvocationIndex; i < DIM / 4; i += SKIM_THREADS) {
             vec4 x = vec4(0);

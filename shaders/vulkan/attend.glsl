@@ -4,6 +4,29 @@
 layout(push_constant, std430) uniform Push { SKIM_ATTEND_FIELDS } push;
 
 
+// What a general kernel finds where another finds the partial results.
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Shape {
+    uvec2 partials;
+    uint word, parts;
+};
+
+uvec2 partials;
+uint parts_max; // most parts of a list
+
+void read_shape()
+{
+    partials = push.partials;
+    parts_max = PARTS;
+    uint word = 0;
+    if (GENERAL) {
+        Shape shape = Shape(push.partials);
+        partials = shape.partials;
+        parts_max = shape.parts;
+        word = shape.word;
+    }
+    set_shape(word);
+}
+
 bool is_listed(Row row)
 {
     return !is_null(push.lists) && (row.flags & ROW_DENSE) == 0;
@@ -16,9 +39,9 @@ uint count_pages(Row row)
 }
 
 // A list is attended in so many parts: its length and the shape, which gives the most, decide.
-uint count_parts(Row row, uint most)
+uint count_parts(Row row)
 {
-    return clamp(count_pages(row) * PAGE_SIZE / SKIM_PART_TOKENS, 1, most);
+    return clamp(count_pages(row) * PAGE_SIZE / SKIM_PART_TOKENS, 1, parts_max);
 }
 
 uvec2 find_query(uint token, uint head)
@@ -27,9 +50,9 @@ uvec2 find_query(uint token, uint head)
 }
 
 // Where part p of a query head leaves what it found: max and sum in base 2, then out unnormalised.
-uvec2 find_partial(uint row, uint head, uint heads, uint part, uint most)
+uvec2 find_partial(uint row, uint head, uint heads, uint part)
 {
-    uvec2 of_head = advance(push.partials, row * heads + head, most * (4 + DIM), 2);
+    uvec2 of_head = advance(partials, row * heads + head, parts_max * (4 + DIM), 2);
     return advance(of_head, part, 4 + DIM, 2);
 }
 

@@ -8,7 +8,7 @@
 layout(local_size_x = SKIM_SELECT_THREADS) in;
 layout(push_constant, std430) uniform Push { SKIM_APPEND_FIELDS } push;
 
-const uint LANES_OF_TOKENS = SKIM_SELECT_THREADS / UNITS;
+#define LANES_OF_TOKENS (SKIM_SELECT_THREADS / UNITS)
 const float LARGE = 1.152921504606847e18;       // 2^60
 const float SHRINK = 9.094947017729282e-13;     // 2^-40
 const float GROW = 1099511627776.0;             // 2^40
@@ -29,6 +29,7 @@ void add(inout vec4 sum, inout vec4 lost, vec4 x)
 
 void main()
 {
+    set_shape(push.shape);
     uint kv_head = gl_WorkGroupID.x;
     uint lane = gl_LocalInvocationIndex / UNITS, unit = gl_LocalInvocationIndex % UNITS;
     vec4 sums[2][VECTORS_MAX], lost[2][VECTORS_MAX];

@@ -14,10 +14,11 @@
 #include "../layout.h"
 
 layout(constant_id = SKIM_SPEC_TYPE) const uint TYPE = 2;
-layout(constant_id = SKIM_SPEC_DIM) const uint DIM = 128;
-layout(constant_id = SKIM_SPEC_PAGE_SIZE) const uint PAGE_SIZE = 16;
-layout(constant_id = SKIM_SPEC_GROUP) const uint GROUP = 4;
-layout(constant_id = SKIM_SPEC_HEADS) const uint HEADS = 4;
+// 0: a general kernel, which is told at the launch.
+layout(constant_id = SKIM_SPEC_DIM) const uint DIM_GIVEN = 0;
+layout(constant_id = SKIM_SPEC_PAGE_SIZE) const uint PAGE_SIZE_GIVEN = 0;
+layout(constant_id = SKIM_SPEC_GROUP) const uint GROUP_GIVEN = 0;
+layout(constant_id = SKIM_SPEC_HEADS) const uint HEADS = 1;
 layout(constant_id = SKIM_SPEC_LANES) const uint LANES = 8;
 layout(constant_id = SKIM_SPEC_TOKENS) const uint TOKENS = 4;
 layout(constant_id = SKIM_SPEC_BOUNDS) const uint BOUNDS = 0;
@@ -43,11 +44,24 @@ const uint ROW_DENSE = 1, ROW_CLEAR = 2;   // SKIM_ROW_*
 const float LOG2_E = 1.44269504088896341, LN_2 = 0.693147180559945309;
 const float LOWEST = -3.0e38; // stands for minus infinity in sums and maxima
 
+// The shape. Of a kernel built for one it is constant all the same.
+const bool GENERAL = DIM_GIVEN == 0;
+const uint DIM_MAX = GENERAL ? 256 : DIM_GIVEN;
+uint DIM, PAGE_SIZE, GROUP;
+
+void set_shape(uint word)
+{
+    DIM = GENERAL ? (word & 63) * 8 : DIM_GIVEN;
+    PAGE_SIZE = GENERAL ? 8u << (word >> 6 & 3) : PAGE_SIZE_GIVEN;
+    GROUP = GENERAL ? word >> 8 : GROUP_GIVEN;
+}
+
 // A unit of 16 bytes holds so many channels of a key or value, as so many vec4.
 const uint UNIT_CHANNELS = TYPE == F32 ? 4 : 8;
 const uint UNIT_VECTORS = UNIT_CHANNELS / 4;
 const uint VECTORS_MAX = 2;
-const uint UNITS = DIM / UNIT_CHANNELS;
+const uint UNITS_MAX = DIM_MAX / UNIT_CHANNELS;
+#define UNITS (DIM / UNIT_CHANNELS)
 const uint WIDTH_SHIFT = TYPE == F32 ? 2 : 1; // log2 of an element's bytes
 
 // ---- memory
@@ -227,7 +241,8 @@ Row load_row(uvec2 rows, uint index)
 
 // Layout of bounds, in units: [kv_head][slot][B0, B1]; each half of int8 ones is padded to whole
 // units, and behind them all lie their scales, f32 [kv_head][slot][2].
-const uint BOUNDS_UNITS = 2 * (BOUNDS_TYPE == I8 ? (DIM + 15) / 16 : UNITS);
+const uint BOUNDS_UNITS_MAX = 2 * (BOUNDS_TYPE == I8 ? (DIM_MAX + 15) / 16 : UNITS_MAX);
+#define BOUNDS_UNITS (2 * (BOUNDS_TYPE == I8 ? (DIM + 15) / 16 : UNITS))
 
 // ---- sums over the threads that share a page or token: LANES neighbours
 

@@ -10,14 +10,14 @@ layout(push_constant, std430) uniform Push { SKIM_ESTIMATE_FIELDS } push;
 
 const uint CHANNELS = BOUNDS_TYPE == I8 ? 16 : UNIT_CHANNELS; // of a unit of bounds
 const uint VECTORS = CHANNELS / 4;
-const uint HALF = BOUNDS_UNITS / 2;
+#define HALF (BOUNDS_UNITS / 2)
 const uint GROUPS = SKIM_THREADS / LANES;
 const uint PAGES = TOKENS; // of a thread
-const uint TURNS = (BOUNDS_UNITS + LANES - 1) / LANES;
+#define TURNS ((BOUNDS_UNITS + LANES - 1) / LANES)
 const uint CENTRE_LANES = 16;
-const uint HEAD_CHUNKS = (GROUP + HEADS - 1) / HEADS;
+#define HEAD_CHUNKS ((GROUP + HEADS - 1) / HEADS)
 
-shared vec4 weights[HEADS * BOUNDS_UNITS * VECTORS]; // a of B0's units, b of B1's
+shared vec4 weights[HEADS * BOUNDS_UNITS_MAX * VECTORS]; // a of B0's units, b of B1's
 shared float offsets[HEADS * CENTRE_LANES];          // parts of the sum over the centre
 
 vec4 unpack_bounds(uvec4 unit, uint v)
@@ -83,6 +83,7 @@ float sum_offsets(uint h)
 
 void main()
 {
+    set_shape(push.shape);
     Row row = load_row(push.rows, gl_WorkGroupID.z);
     uint first_page = gl_WorkGroupID.x * GROUPS * PAGES;
     if ((row.flags & ROW_DENSE) != 0 || row.query_count == 0 || first_page >= row.page_count)

@@ -7,14 +7,15 @@ layout(local_size_x = SKIM_APPEND_THREADS) in;
 
 void main()
 {
+    read_shape();
     Row row = load_row(push.rows, gl_WorkGroupID.y);
     if (row.query_count != 1)
         return;
-    uint parts = count_parts(row, PARTS);
+    uint parts = count_parts(row);
     if (parts == 1)
         return;
     uint head = gl_WorkGroupID.x;
-    uvec2 partial = find_partial(gl_WorkGroupID.y, head, gl_NumWorkGroups.x, 0, PARTS);
+    uvec2 partial = find_partial(gl_WorkGroupID.y, head, gl_NumWorkGroups.x, 0);
     const uint stride = 1 + DIM / 4;
     float top = LOWEST;
     for (uint p = 0; p < parts; p++)

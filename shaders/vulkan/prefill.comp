@@ -13,18 +13,20 @@ const uint COLUMNS = 8, ROW_GROUPS = SKIM_THREADS / COLUMNS; // of threads
 const uint ROWS = TOKENS, OWN = 2 * TOKENS;                  // queries and tokens of a thread
 const uint QUERY_TILE = ROWS * ROW_GROUPS, TOKEN_TILE = OWN * COLUMNS;
 const uint PIECE = 4; // vec4 of channels at a time
-const uint TURNS = (UNITS + COLUMNS - 1) / COLUMNS;
-const uint THREAD_VECTORS = TURNS * UNIT_VECTORS;
-const uint PAGES = (TOKEN_TILE + PAGE_SIZE - 1) / PAGE_SIZE;
+#define TURNS ((UNITS + COLUMNS - 1) / COLUMNS)
+#define THREAD_VECTORS (TURNS * UNIT_VECTORS)
+const uint THREAD_VECTORS_MAX = (UNITS_MAX + COLUMNS - 1) / COLUMNS * UNIT_VECTORS;
+const uint PAGES_MAX = (TOKEN_TILE + 7) / 8;
 
 shared vec4 query_piece[QUERY_TILE * PIECE];
 shared vec4 key_piece[TOKEN_TILE * PIECE];
 shared float weights[QUERY_TILE * (TOKEN_TILE + 1)];
 shared float tops[QUERY_TILE * COLUMNS];
-shared uint slots[PAGES];
+shared uint slots[PAGES_MAX];
 
 void main()
 {
+    read_shape();
     Row row = load_row(push.rows, gl_WorkGroupID.z);
     if (row.query_count < 2)
         return;
@@ -54,13 +56,13 @@ void main()
         highest[r] = LOWEST;
         total[r] = 0;
     }
-    vec4 found[ROWS * THREAD_VECTORS];
-    [[unroll]] for (uint i = 0; i < ROWS * THREAD_VECTORS; i++)
+    vec4 found[ROWS * THREAD_VECTORS_MAX];
+    [[unroll]] for (uint i = 0; i < ROWS * THREAD_VECTORS_MAX; i++)
         found[i] = vec4(0);
 
     for (uint tile = 0; tile < seen; tile += TOKEN_TILE) {
         barrier();
-        if (thread < PAGES && tile + thread * PAGE_SIZE < row.tokens)
+        if (thread * PAGE_SIZE < TOKEN_TILE && tile + thread * PAGE_SIZE < row.tokens)
             slots[thread] = slot_of(table, tile / PAGE_SIZE + thread);
         float scores[ROWS * OWN];
         [[unroll]] for (uint i = 0; i < ROWS * OWN; i++)
@@ -121,7 +123,7 @@ void main()
             }
             total[r] = total[r] * shrink + sum;
             [[unroll]] for (uint i = 0; i < THREAD_VECTORS; i++)
-                found[r * THREAD_VECTORS + i] *= shrink;
+                found[r * THREAD_VECTORS_MAX + i] *= shrink;
         }
         barrier();
 
@@ -141,7 +143,7 @@ void main()
                     vec4 x = unpack(bits, v);
                     // A token that a query does not see may be NaN.
                     [[unroll]] for (uint r = 0; r < ROWS; r++)
-                        found[r * THREAD_VECTORS + turn * UNIT_VECTORS + v] +=
+                        found[r * THREAD_VECTORS_MAX + turn * UNIT_VECTORS + v] +=
                             weight[r] > 0 || tile + t < limits[r] ? weight[r] * x : vec4(0);
                 }
             }
@@ -165,7 +167,7 @@ void main()
             uint unit = i / UNIT_VECTORS * COLUMNS + column;
             if (unit < UNITS)
                 store_elements(to, unit * UNIT_CHANNELS + i % UNIT_VECTORS * 4,
-                               type_of(push.out_head), found[r * THREAD_VECTORS + i] / sum);
+                               type_of(push.out_head), found[r * THREAD_VECTORS_MAX + i] / sum);
         }
         if (column == 0)
             store_lse(token, head, highest[r], sum);

@@ -8,13 +8,14 @@ layout(local_size_x = SKIM_SELECT_THREADS) in;
 layout(push_constant, std430) uniform Push { SKIM_SELECT_FIELDS } push;
 
 const uint MAX = 1, MEAN = 2, SOFTMAX_MAX = 3, SOFTMAX_MEAN = 4; // skim_combine
-const uint LIST_HEADS = LISTS == SKIM_LISTS_HEAD ? 1 : GROUP;
+#define LIST_HEADS (LISTS == SKIM_LISTS_HEAD ? 1 : GROUP)
+const uint LIST_HEADS_MAX = LISTS == SKIM_LISTS_HEAD ? 1 : GENERAL ? 1024 : GROUP_GIVEN;
 const uint DIGITS = 256;
 
 layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Keys { uint at[]; };
 
 shared uint near_keys[KEYS];
-shared float lse[LIST_HEADS];
+shared float lse[LIST_HEADS_MAX];
 shared float floats[SKIM_SELECT_THREADS];
 shared uint counts[DIGITS];
 shared uvec2 ranks[SKIM_SELECT_THREADS];
@@ -216,6 +217,7 @@ void write_chosen(uvec2 list, uint first, uint candidates, uvec2 threshold)
 
 void main()
 {
+    set_shape(push.shape);
     Row row = load_row(push.rows, gl_WorkGroupID.y);
     if ((row.flags & ROW_DENSE) != 0 || row.query_count == 0)
         return;
