@@ -138,8 +138,8 @@ skim_status skim_vulkan_attend(skim_backend_queue *base, const skim_attend_args 
     bool split =
         skim_vulkan_is_split(args->keys.buffer) || skim_vulkan_is_split(args->values.buffer);
     skim_vulkan_constants constants = skim_vulkan_constants_of(queue->device, shape);
-    if (args->lists)
-        skim_vulkan_set_lists(&constants, shape, args->select);
+    skim_vulkan_set_lists(&constants, queue->device, shape,
+                          args->lists ? args->select : SKIM_SELECT_GROUP);
     bool of_heads = constants.value[SKIM_SPEC_LISTS] == SKIM_LISTS_HEAD;
     if (split)
         constants.value[SKIM_SPEC_CHUNK_SHIFT] = queue->device->chunk_shift;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PHYSICAL_MAX = 64, LANES_MAX = 16, SHARED_MEMORY = 32768 };
+enum { PHYSICAL_MAX = 64, SHARED_MEMORY = 32768 };
 
 // What is asked of a physical device, in one piece.
 typedef struct physical_device {
@@ -237,7 +237,7 @@ static uint64_t find_features(const physical_device *physical, uint64_t disable)
     const VkPhysicalDeviceSubgroupProperties *subgroups = &physical->subgroups;
     uint64_t features = SKIM_FEATURE_WIDE;
     if ((subgroups->supportedOperations & wanted) == wanted &&
-        subgroups->supportedStages & VK_SHADER_STAGE_COMPUTE_BIT && subgroups->subgroupSize >= 4 &&
+        subgroups->supportedStages & VK_SHADER_STAGE_COMPUTE_BIT && subgroups->subgroupSize >= 8 &&
         subgroups->subgroupSize <= SKIM_THREADS && physical->size_control.subgroupSizeControl &&
         physical->size_control.computeFullSubgroups)
         features |= SKIM_FEATURE_SUBGROUPS;
@@ -377,10 +377,7 @@ static skim_status open_physical(skim_vulkan_device *device, skim_device *base, 
     device->timestamp_period = (double)limits->timestampPeriod;
     device->timestamp_mask =
         physical.timestamp_bits >= 64 ? UINT64_MAX : ((uint64_t)1 << physical.timestamp_bits) - 1;
-    device->lanes_max = LANES_MAX;
     device->subgroup_size = physical.subgroups.subgroupSize;
-    if (features & SKIM_FEATURE_SUBGROUPS && physical.subgroups.subgroupSize < LANES_MAX)
-        device->lanes_max = physical.subgroups.subgroupSize;
     device->submission_work = type_of(&physical) == SKIM_DEVICE_DISCRETE ? 5e11 : 5e10;
     set_chunks(device, physical.memory_limits.maxMemoryAllocationSize);
     fill_info(&device->instance, &physical, index, &base->info);

@@ -9,8 +9,8 @@
 // What glslc made of shaders/vulkan, by the fast paths that a kernel has variants for.
 #include "shaders/vulkan/kernels.h"
 
-// Pipelines that a device without a queue keeps for its next one.
-enum { UNUSED_MAX = 256 };
+// Pipelines that a device without a queue keeps for its next one; threads that share a page.
+enum { UNUSED_MAX = 256, LANES = 8 };
 
 static const char *const kernel_names[SKIM_VULKAN_KERNELS] = {
     "append", "centre", "estimate", "select", "attend", "merge", "prefill",
@@ -335,14 +335,19 @@ skim_status skim_vulkan_pipeline_get(skim_vulkan_device *device, skim_vulkan_ker
 
 // ---- constants
 
-void skim_vulkan_set_lists(skim_vulkan_constants *constants, const skim_shape *shape,
-                           skim_select_mode select)
+void skim_vulkan_set_lists(skim_vulkan_constants *constants, const skim_vulkan_device *device,
+                           const skim_shape *shape, skim_select_mode select)
 {
     // Without groups both modes are the same.
     bool head = select == SKIM_SELECT_HEAD || shape->q_heads == shape->kv_heads;
     constants->value[SKIM_SPEC_LISTS] = head ? SKIM_LISTS_HEAD : SKIM_LISTS_GROUP;
     if (head)
         constants->value[SKIM_SPEC_HEADS] = 1;
+    // What attend adds up for many heads would not fit in the registers of 8 threads.
+    bool many = constants->value[SKIM_SPEC_HEADS] * shape->key_dim > 512;
+    if (many && device->base->limits.features & SKIM_FEATURE_SUBGROUPS &&
+        device->subgroup_size >= 2 * LANES)
+        constants->value[SKIM_SPEC_LANES] = 2 * LANES;
 }
 
 // As many query heads at once as leave a workgroup's weights 8 KiB of shared memory.
@@ -365,8 +370,8 @@ skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
     value[SKIM_SPEC_BOUNDS] = shape->bounds;
     value[SKIM_SPEC_BOUNDS_TYPE] = shape->bounds_type;
     value[SKIM_SPEC_KEYS] = skim_vulkan_near_keys(shape);
-    value[SKIM_SPEC_LANES] = device->lanes_max < 8 ? device->lanes_max : 8;
-    value[SKIM_SPEC_TOKENS] = wide ? value[SKIM_SPEC_LANES] / 2 : 1;
+    value[SKIM_SPEC_LANES] = LANES;
+    value[SKIM_SPEC_TOKENS] = wide ? 4 : 1;
     value[SKIM_SPEC_HEADS] = wide ? heads_of(shape) : 1;
     if (wide) { // else a general kernel
         value[SKIM_SPEC_DIM] = shape->key_dim;
@@ -374,6 +379,5 @@ skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
         value[SKIM_SPEC_GROUP] = shape->q_heads / shape->kv_heads;
         value[SKIM_SPEC_PARTS] = skim_vulkan_parts(shape);
     }
-    skim_vulkan_set_lists(&constants, shape, SKIM_SELECT_GROUP);
     return constants;
 }

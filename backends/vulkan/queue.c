@@ -153,10 +153,25 @@ skim_status skim_vulkan_begin(skim_vulkan_queue *queue)
     return SKIM_OK;
 }
 
+// Downloads are read by the host.
+static void record_host_barrier(skim_vulkan_queue *queue)
+{
+    const VkMemoryBarrier barrier = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
+        .dstAccessMask = VK_ACCESS_HOST_READ_BIT,
+    };
+    queue->device->vk.CmdPipelineBarrier(queue->recording, VK_PIPELINE_STAGE_TRANSFER_BIT,
+                                         VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &barrier, 0, NULL, 0,
+                                         NULL);
+}
+
 static skim_status close_commands(skim_vulkan_queue *queue)
 {
     if (!queue->recording)
         return SKIM_OK;
+    if (queue->landing_count > 0)
+        record_host_barrier(queue);
     VkResult result = queue->device->vk.EndCommandBuffer(queue->recording);
     if (result != VK_SUCCESS) {
         queue->broken = true;
@@ -195,19 +210,6 @@ void skim_vulkan_barrier(skim_vulkan_queue *queue)
 }
 
 // ---- submitting
-
-// Downloads are read by the host.
-static void record_host_barrier(skim_vulkan_queue *queue)
-{
-    const VkMemoryBarrier barrier = {
-        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
-        .srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
-        .dstAccessMask = VK_ACCESS_HOST_READ_BIT,
-    };
-    queue->device->vk.CmdPipelineBarrier(queue->recording, VK_PIPELINE_STAGE_TRANSFER_BIT,
-                                         VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &barrier, 0, NULL, 0,
-                                         NULL);
-}
 
 // Submits what is closed; signals the next point if asked to.
 static skim_status submit_closed(skim_vulkan_queue *queue, bool signals)
@@ -250,8 +252,6 @@ skim_status skim_vulkan_queue_submit(skim_backend_queue *base, bool will_wait, u
     }
     if (queue->broken)
         return skim_fail(&base->error, SKIM_FAILED, "what was recorded on this queue was lost");
-    if (queue->recording && queue->landing_count > 0)
-        record_host_barrier(queue);
     skim_status status = close_commands(queue);
     if (status == SKIM_OK)
         status = submit_closed(queue, true);

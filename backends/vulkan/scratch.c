@@ -48,7 +48,8 @@ static skim_status build(skim_vulkan_queue *queue, const skim_shape *shape)
             if (!is_needed(shape, (skim_vulkan_kernel)kernel, (skim_select_mode)select))
                 continue;
             skim_vulkan_constants constants = skim_vulkan_constants_of(queue->device, shape);
-            skim_vulkan_set_lists(&constants, shape, (skim_select_mode)select);
+            if (kernel == SKIM_VULKAN_SELECT || kernel == SKIM_VULKAN_ATTEND)
+                skim_vulkan_set_lists(&constants, queue->device, shape, (skim_select_mode)select);
             VkPipeline pipeline;
             skim_status status =
                 skim_vulkan_pipeline_get(queue->device, (skim_vulkan_kernel)kernel, &constants,

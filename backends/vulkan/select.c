@@ -29,7 +29,7 @@ skim_status skim_vulkan_select(skim_backend_queue *base, const skim_select_args 
     skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
     const skim_shape *shape = args->shape;
     skim_vulkan_constants constants = skim_vulkan_constants_of(queue->device, shape);
-    skim_vulkan_set_lists(&constants, shape, args->select);
+    skim_vulkan_set_lists(&constants, queue->device, shape, args->select);
     const bool of_heads = constants.value[SKIM_SPEC_LISTS] == SKIM_LISTS_HEAD;
     const uint32_t per_row = of_heads ? shape->q_heads : shape->kv_heads;
 

@@ -68,7 +68,6 @@ typedef struct skim_vulkan_device {
     uint64_t chunk_size;  // bytes of a chunk of a buffer that is larger
     uint32_t chunk_shift; // log2 of its units
     uint32_t subgroup_size;
-    uint32_t lanes_max;      // threads that can share a sum
     double timestamp_period; // nanoseconds
     uint64_t timestamp_mask;
     double submission_work; // multiplications that a submission may hold
@@ -106,9 +105,9 @@ void skim_vulkan_pipelines_save(skim_vulkan_device *device);
 // The constants that follow from a shape.
 skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
                                                const skim_shape *shape);
-// Sets those that follow from how pages are selected; constants_of has a group's.
-void skim_vulkan_set_lists(skim_vulkan_constants *constants, const skim_shape *shape,
-                           skim_select_mode select);
+// Sets, for select and attend, those that follow from how pages are selected.
+void skim_vulkan_set_lists(skim_vulkan_constants *constants, const skim_vulkan_device *device,
+                           const skim_shape *shape, skim_select_mode select);
 
 static inline uint32_t skim_vulkan_shape_word(const skim_shape *shape)
 {

@@ -61,6 +61,7 @@ void load_pages(Row row, uint list_index, uint first, uint end)
 void main()
 {
     read_shape();
+    parts_max = gl_NumWorkGroups.x;
     Row row = load_row(push.rows, gl_WorkGroupID.z);
     if (row.query_count != 1)
         return;
