@@ -370,7 +370,7 @@ static int run_step(struct decode *decode, uint32_t position)
     memset(decode->strayed, 0, decode->rows * sizeof *decode->strayed);
     int failed = forward_layers(decode->forward, decode->tokens, decode->rows, position, true);
     if (!failed && decode->measured)
-        forward_logits(decode->forward, decode->rows, decode->rows, decode->logits);
+        failed = forward_logits(decode->forward, decode->rows, decode->rows, decode->logits);
     double seconds = now() - start - (decode->exact_seconds - exact);
     for (uint32_t r = 0; r < decode->rows; r++) {
         decode->cells[r].counts.steps++;

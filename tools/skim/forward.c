@@ -72,6 +72,8 @@ int forward_open(struct forward *forward, const struct model *model, struct sess
     if (!failed)
         failed = forward_open_layers(forward, model, threads, tokens, attend_in_cache,
                                      &forward->attention);
+    if (!failed)
+        failed = linear_move(&forward->linear, settings, model, tokens);
     return failed;
 }
 
@@ -124,9 +126,10 @@ static int attend(struct forward *forward, uint32_t index, uint32_t count)
     uint32_t dim = config->head_dim;
     double epsilon = config->norm_epsilon;
     normalise(forward->x, layer->attention_norm, count, config->hidden, epsilon, forward->normed);
-    linear_apply(linear, &layer->q, forward->normed, count, forward->q);
-    linear_apply(linear, &layer->k, forward->normed, count, forward->k);
-    linear_apply(linear, &layer->v, forward->normed, count, forward->v);
+    if (linear_apply(linear, &layer->q, forward->normed, count, forward->q) ||
+        linear_apply(linear, &layer->k, forward->normed, count, forward->k) ||
+        linear_apply(linear, &layer->v, forward->normed, count, forward->v))
+        return EXIT_FAILED;
     if (layer->q_norm) {
         normalise(forward->q, layer->q_norm, (size_t)count * config->q_heads, dim, epsilon,
                   forward->q);
@@ -139,25 +142,31 @@ static int attend(struct forward *forward, uint32_t index, uint32_t count)
                                  forward->attended);
     if (failed)
         return failed;
-    linear_apply(linear, &layer->out, forward->attended, count, forward->normed);
+    failed = linear_apply(linear, &layer->out, forward->attended, count, forward->normed);
+    if (failed)
+        return failed;
     add(forward->x, forward->normed, (size_t)count * config->hidden);
     return EXIT_DONE;
 }
 
-static void feed_forward(struct forward *forward, uint32_t index, uint32_t count)
+static int feed_forward(struct forward *forward, uint32_t index, uint32_t count)
 {
     const struct model_config *config = &forward->model->config;
     const struct model_layer *layer = &forward->model->layers[index];
     normalise(forward->x, layer->mlp_norm, count, config->hidden, config->norm_epsilon,
               forward->normed);
-    linear_apply(&forward->linear, &layer->gate, forward->normed, count, forward->gate);
-    linear_apply(&forward->linear, &layer->up, forward->normed, count, forward->up);
+    struct linear *linear = &forward->linear;
+    if (linear_apply(linear, &layer->gate, forward->normed, count, forward->gate) ||
+        linear_apply(linear, &layer->up, forward->normed, count, forward->up))
+        return EXIT_FAILED;
     for (size_t i = 0; i < (size_t)count * config->intermediate; i++) {
         float gate = forward->gate[i];
         forward->gate[i] = gate / (1 + expf(-gate)) * forward->up[i];
     }
-    linear_apply(&forward->linear, &layer->down, forward->gate, count, forward->normed);
-    add(forward->x, forward->normed, (size_t)count * config->hidden);
+    int failed = linear_apply(linear, &layer->down, forward->gate, count, forward->normed);
+    if (!failed)
+        add(forward->x, forward->normed, (size_t)count * config->hidden);
+    return failed;
 }
 
 // The same angles for each of the tokens.
@@ -183,21 +192,22 @@ int forward_layers(struct forward *forward, const uint32_t *tokens, uint32_t cou
         if (forward->stop && *forward->stop)
             return FORWARD_STOPPED;
         int failed = attend(forward, i, count);
+        if (!failed)
+            failed = feed_forward(forward, i, count);
         if (failed)
             return failed;
-        feed_forward(forward, i, count);
     }
     forward->layers_s = now() - start;
     return EXIT_DONE;
 }
 
-void forward_logits(struct forward *forward, uint32_t count, uint32_t rows, float *logits)
+int forward_logits(struct forward *forward, uint32_t count, uint32_t rows, float *logits)
 {
     const struct model *model = forward->model;
     const float *x = forward->x + (size_t)(count - rows) * model->config.hidden;
     normalise(x, model->norm, rows, model->config.hidden, model->config.norm_epsilon,
               forward->normed);
-    linear_apply(&forward->linear, &model->output, forward->normed, rows, logits);
+    return linear_apply(&forward->linear, &model->output, forward->normed, rows, logits);
 }
 
 int forward_run(struct forward *forward, const uint32_t *tokens, uint32_t count, bool dense,
@@ -214,9 +224,9 @@ int forward_run(struct forward *forward, const uint32_t *tokens, uint32_t count,
         return failed;
     }
     forward->length += count;
-    if (wanted != FORWARD_NONE)
-        forward_logits(forward, count, wanted == FORWARD_ALL ? count : 1, logits);
-    return EXIT_DONE;
+    return wanted == FORWARD_NONE
+               ? EXIT_DONE
+               : forward_logits(forward, count, wanted == FORWARD_ALL ? count : 1, logits);
 }
 
 int forward_fill(struct forward *forward, uint32_t tokens, const void *k, const void *v)

@@ -37,7 +37,8 @@ enum { FORWARD_STOPPED = -1 };
 // exit status.
 int forward_open_layers(struct forward *forward, const struct model *model, uint32_t threads,
                         uint32_t tokens, forward_attend attend, void *argument);
-// The same with an attention for a text of `capacity` tokens.
+// The same with an attention for a text of `capacity` tokens, and linear layers where the settings
+// want them.
 int forward_open(struct forward *forward, const struct model *model, struct session *session,
                  const struct settings *settings, uint64_t capacity);
 void forward_close(struct forward *forward);
@@ -50,10 +51,10 @@ int forward_run(struct forward *forward, const uint32_t *tokens, uint32_t count,
 
 // What forward_run is made of, for attention that the caller sees to. forward_layers runs tokens at
 // the positions first, first + 1 and so on, or, with together, all of them at first; forward_logits
-// then gives the logits of the last `rows` of them.
+// then gives the logits of the last `rows` of them. Both return an exit status.
 int forward_layers(struct forward *forward, const uint32_t *tokens, uint32_t count, uint64_t first,
                    bool together);
-void forward_logits(struct forward *forward, uint32_t count, uint32_t rows, float *logits);
+int forward_logits(struct forward *forward, uint32_t count, uint32_t rows, float *logits);
 
 // Takes 1 to FORWARD_STEP_TOKENS tokens as run that had these keys and values in every layer. k and
 // v are [tokens][kv_heads][head_dim] in the cache's type. Returns an exit status.

@@ -106,12 +106,26 @@ static json_t *layers_json(const struct generate *generate)
     return result;
 }
 
+// "host", or a device: "clblast:0".
+static report_text linear_place(const struct generate *generate)
+{
+    const struct blas *blas = generate->forward.linear.blas;
+    return blas ? report_format("%s:%u", blas->driver->name, blas->device) : report_format("host");
+}
+
+static json_t *linear_device(const struct generate *generate)
+{
+    const struct blas *blas = generate->forward.linear.blas;
+    return blas ? make_text(blas->device_name, strlen(blas->device_name)) : json_null();
+}
+
 static json_t *make_json(const struct generate *generate)
 {
     const struct attention_counts *decode = &generate->decode_counts;
     json_t *result = json_pack(
-        "{s:s, s:o, s:s, s:s, s:b, s:o, s:I, s:o, s:o, s:o, s:s}", "device",
-        generate->session.info.selector, "model",
+        "{s:s, s:s, s:o, s:o, s:s, s:s, s:b, s:o, s:I, s:o, s:o, s:o, s:s}", "device",
+        generate->session.info.selector, "linear", linear_place(generate).text, "linear_device",
+        linear_device(generate), "model",
         make_text(generate->settings->model, strlen(generate->settings->model)), "architecture",
         generate->model.config.architecture, "kv_type",
         skim_type_name(generate->forward.attention.type), "sparse", decode->sparse, "layers",
@@ -154,6 +168,9 @@ static void print_summary(const struct generate *generate)
 {
     const struct attention_counts *decode = &generate->decode_counts;
     size_t steps = decoded(generate);
+    const struct blas *blas = generate->forward.linear.blas;
+    if (blas)
+        fprintf(stderr, "Linear layers: %s, %s.\n", linear_place(generate).text, blas->device_name);
     fprintf(stderr, "Prompt: %zu tokens, %.4g tokens/s; attention took %.0f %% of the time.\n",
             generate->prompt.count, share((double)generate->prompt_done, generate->prefill_s),
             100 * share(generate->prefill_counts.seconds, generate->prefill_s));

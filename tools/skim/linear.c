@@ -21,6 +21,7 @@ int linear_open(struct linear *linear, uint32_t threads, uint32_t columns)
         linear->dots[type] = dot_best(type);
     size_t elements = columns > PANEL_ELEMENTS ? columns : PANEL_ELEMENTS;
     linear->panel = malloc(elements * sizeof *linear->panel);
+    linear->panel_elements = elements;
     linear->workers = workers_create(threads, watch_s);
     openblas_set_num_threads((int)threads);
     return linear->panel && linear->workers
@@ -28,8 +29,17 @@ int linear_open(struct linear *linear, uint32_t threads, uint32_t columns)
                : report_failure("out of memory or threads; free some, or use fewer --threads");
 }
 
+int linear_move(struct linear *linear, const struct settings *settings, const struct model *model,
+                uint32_t tokens)
+{
+    if (settings->linear == LINEAR_HOST)
+        return EXIT_DONE;
+    return blas_open(&linear->blas, settings, model, tokens, linear->panel, linear->panel_elements);
+}
+
 void linear_close(struct linear *linear)
 {
+    blas_close(linear->blas);
     workers_destroy(linear->workers);
     free(linear->panel);
     *linear = (struct linear){0};
@@ -124,16 +134,20 @@ static void multiply_halves(struct linear *linear, const struct matrix *matrix, 
     }
 }
 
-void linear_apply(struct linear *linear, const struct matrix *matrix, const float *x,
-                  uint32_t tokens, float *y)
+int linear_apply(struct linear *linear, const struct matrix *matrix, const float *x,
+                 uint32_t tokens, float *y)
 {
-    if (tokens == 1)
+    int failed = EXIT_DONE;
+    if (linear->blas)
+        failed = blas_multiply(linear->blas, matrix, x, tokens, y);
+    else if (tokens == 1)
         multiply_one(linear, matrix, x, y);
     else if (matrix->type == SKIM_F32)
         multiply(matrix->data, matrix, matrix->rows, x, tokens, y);
     else
         multiply_halves(linear, matrix, x, tokens, y);
-    for (uint32_t t = 0; matrix->bias && t < tokens; t++)
+    for (uint32_t t = 0; matrix->bias && t < tokens && !failed; t++)
         for (uint32_t r = 0; r < matrix->rows; r++)
             y[(size_t)t * matrix->rows + r] += matrix->bias[r];
+    return failed;
 }

@@ -6,7 +6,7 @@
 #include "rope.h"
 #include "safetensors.h"
 
-enum { MODEL_ENDS = 16 };
+enum { MODEL_ENDS = 16, MODEL_LAYER_MATRICES = 7 };
 
 struct model_config {
     const char *architecture; // "LlamaForCausalLM"; static
@@ -28,7 +28,8 @@ struct matrix {
     const void *data;
     skim_type type;
     uint32_t rows, columns;
-    float *bias; // NULL: none
+    float *bias;    // NULL: none
+    uint32_t index; // of model_matrix; of the embedding, none
 };
 
 struct model_layer {
@@ -59,6 +60,10 @@ int model_config_read(struct model_config *config, const char *folder);
 // model.safetensors.index.json names), and checks every tensor's shape. Returns an exit status.
 int model_open(struct model *model, const char *folder);
 void model_close(struct model *model);
+
+// The matrices of a model's linear layers: every layer's, and the output's last.
+uint32_t model_matrix_count(const struct model *model);
+const struct matrix *model_matrix(const struct model *model, uint32_t index);
 
 // Converts elements to f32.
 void model_convert(skim_type type, const void *source, size_t count, float *target);

@@ -128,7 +128,8 @@ static int find_matrix(struct model *model, const char *name, uint32_t rows, uin
     const struct safetensors_tensor *tensor = NULL;
     int failed = find(model, name, rows, columns, &tensor);
     if (!failed)
-        *matrix = (struct matrix){tensor->data, tensor->type, rows, columns, NULL};
+        *matrix = (struct matrix){
+            .data = tensor->data, .type = tensor->type, .rows = rows, .columns = columns};
     return failed;
 }
 
@@ -183,6 +184,7 @@ static int find_layer(struct model *model, uint32_t index)
         snprintf(name, sizeof name, "model.layers.%u.%s.weight", index, matrices[i].name);
         if (find_matrix(model, name, matrices[i].rows, matrices[i].columns, matrices[i].matrix))
             return EXIT_FAILED;
+        matrices[i].matrix->index = index * MODEL_LAYER_MATRICES + (uint32_t)i;
         snprintf(name, sizeof name, "model.layers.%u.%s.bias", index, matrices[i].name);
         if (matrices[i].bias &&
             find_vector(model, name, matrices[i].rows, &matrices[i].matrix->bias))
@@ -212,10 +214,27 @@ static int find_all(struct model *model)
     if (!config->tied &&
         find_matrix(model, "lm_head.weight", config->vocab, config->hidden, &model->output))
         return EXIT_FAILED;
+    model->output.index = model_matrix_count(model) - 1;
     for (uint32_t i = 0; i < config->layers; i++)
         if (find_layer(model, i))
             return EXIT_FAILED;
     return EXIT_DONE;
+}
+
+uint32_t model_matrix_count(const struct model *model)
+{
+    return model->config.layers * MODEL_LAYER_MATRICES + 1;
+}
+
+const struct matrix *model_matrix(const struct model *model, uint32_t index)
+{
+    if (index + 1 == model_matrix_count(model))
+        return &model->output;
+    const struct model_layer *layer = &model->layers[index / MODEL_LAYER_MATRICES];
+    const struct matrix *const matrices[MODEL_LAYER_MATRICES] = {
+        &layer->q,    &layer->k,  &layer->v,   &layer->out,
+        &layer->gate, &layer->up, &layer->down}; // as find_layer numbers them
+    return matrices[index % MODEL_LAYER_MATRICES];
 }
 
 // Whether a tensor belongs to a model of this kind though it is not used.
@@ -231,8 +250,7 @@ static bool is_known_surplus(const struct model *model, const char *name)
 // A tensor that nothing asked for may mean that the model is another than config.json says.
 static void warn_of_surplus(const struct model *model)
 {
-    uint64_t used = (uint64_t)model->vector_count + 7 * (uint64_t)model->config.layers + 1 +
-                    !model->config.tied;
+    uint64_t used = (uint64_t)model->vector_count + model_matrix_count(model) + !model->config.tied;
     uint64_t there = 0;
     for (uint32_t s = 0; s < model->shard_count; s++)
         for (size_t i = 0; i < model->shards[s].count; i++)

@@ -19,7 +19,8 @@ typedef enum option_kind {
     REAL,
     CHOICE,
     CHOICES,
-    FEATURES
+    FEATURES,
+    PLACE
 } option_kind;
 
 struct choice {
@@ -53,6 +54,9 @@ static const struct choice tasks[] = {{"passkey", TEXT_PASSKEY},
 static const struct choice modes[] = {{"dense", EVALUATE_DENSE},   {"head", EVALUATE_HEAD},
                                       {"group", EVALUATE_GROUP},   {"sinks", EVALUATE_SINKS},
                                       {"oracle", EVALUATE_ORACLE}, {0}};
+
+static const struct choice places[] = {
+    {"host", LINEAR_HOST}, {"clblast", LINEAR_CLBLAST}, {"cublas", LINEAR_CUBLAS}, {0}};
 
 typedef struct option_spec {
     unsigned group;
@@ -120,6 +124,8 @@ static const option_spec specs[] = {
      "the prompt as tokens; without a tokenizer, tokens are printed too"},
     {OPTIONS_GENERATE, "tokens", COUNT, AT(tokens), 0, 1 << 30, NULL, "N",
      "most tokens to generate (default 128)"},
+    {OPTIONS_GENERATE, "linear", PLACE, AT(linear), 0, 0, NULL, "host|clblast[:N]|cublas[:N]",
+     "where linear layers run: host, or a device of OpenCL or CUDA, number N (default host)"},
     {OPTIONS_GENERATE, "dense", FLAG, AT(dense), 0, 0, NULL, NULL,
      "read the whole cache for every token, whatever the policy says"},
     {OPTIONS_MODEL, "kv-type", CHOICE, AT(kv_type), 0, 0, types, "f32|f16|bf16",
@@ -325,6 +331,26 @@ static int read_features(const option_spec *spec, const char *text, uint64_t *fe
     return EXIT_DONE;
 }
 
+// A place, or one with the number of a device.
+static int read_place(const option_spec *spec, const char *text, struct settings *settings)
+{
+    size_t length = strcspn(text, ":");
+    for (const struct choice *place = places; place->name; place++) {
+        if (strlen(place->name) != length || strncmp(place->name, text, length) != 0)
+            continue;
+        uint64_t device = LINEAR_ANY;
+        char *end = NULL;
+        if (text[length] && (place->value == LINEAR_HOST ||
+                             !read_count(text + length + 1, 0, 9999, &device, &end) || *end))
+            break;
+        settings->linear = place->value;
+        settings->linear_device = (uint32_t)device;
+        return EXIT_DONE;
+    }
+    return report_usage("--%s takes host, clblast, clblast:N, cublas or cublas:N, not '%s'",
+                        spec->name, text);
+}
+
 static int read_option(const option_spec *spec, char *text, struct settings *settings)
 {
     void *field = (char *)settings + spec->offset;
@@ -358,6 +384,8 @@ static int read_option(const option_spec *spec, char *text, struct settings *set
         return read_features(spec, text, field);
     case CHOICES:
         return read_choices(spec, text, field);
+    case PLACE:
+        return read_place(spec, text, settings);
     }
     return EXIT_FAILED;
 }
@@ -422,6 +450,7 @@ static void set_defaults(struct settings *settings)
         .repeat = 25,
         .tokens = 128,
         .trace_queries = 64,
+        .linear_device = LINEAR_ANY,
         .questions = 100,
         .lengths = {.count = 1, .values = {8192}},
         .budgets = {.count = 1, .values = {512}},

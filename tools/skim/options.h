@@ -33,6 +33,10 @@ enum evaluate_mode {
     EVALUATE_ORACLE
 };
 
+// Where linear layers run; on which of its devices, LINEAR_ANY: as the library thinks best.
+enum linear_place { LINEAR_HOST, LINEAR_CLBLAST, LINEAR_CUBLAS };
+#define LINEAR_ANY UINT32_MAX
+
 typedef struct count_list {
     uint32_t count;
     uint32_t values[OPTIONS_COUNTS];
@@ -59,6 +63,7 @@ struct settings {
     char *prompt, *prompt_file, *token_ids, *logits, *record;
     count_list trace_layers;
     uint32_t tokens, trace_queries;
+    uint32_t linear, linear_device;
     bool dense;
     // evaluate: what is asked, and lists whose every combination is a cell
     uint32_t task, questions, questions_per_context;
