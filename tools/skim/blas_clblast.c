@@ -51,6 +51,9 @@ enum { PLATFORMS = 16, DEVICES = 64 }; // most that are looked at
     X(int, clEnqueueReadBuffer, (void *queue, void *buffer, uint32_t blocking, size_t offset,      \
                                  size_t bytes, void *data, uint32_t waits, void *const *wait_for,  \
                                  void **event))                                                    \
+    X(int, clEnqueueFillBuffer, (void *queue, void *buffer, const void *pattern,                   \
+                                 size_t pattern_bytes, size_t offset, size_t bytes,                \
+                                 uint32_t waits, void *const *wait_for, void **event))             \
     X(int, clFinish, (void *queue))
 #define CLBLAST_FUNCTIONS(X)                                                                       \
     X(int, CLBlastSgemv, (int layout, int trans, size_t m, size_t n, float alpha, void *a,         \
@@ -264,21 +267,38 @@ static bool clblast_write(struct blas *blas, uint64_t memory, uint64_t offset, c
               data, 0, NULL, NULL);
 }
 
+// CLBlast 1.5.3 multiplies y by beta in a product of one vector even when beta is 0, and so keeps
+// the NaN that new memory may hold.
+static bool multiply_one(struct blas *blas, const struct blas_product *product)
+{
+    struct clblast *state = blas->state;
+    void *weights = buffer_of(product->weights), *x = buffer_of(blas->x), *y = buffer_of(blas->y);
+    size_t rows = product->rows, columns = product->columns;
+    const float zero = 0;
+    return CL(clEnqueueFillBuffer, state->queue, y, &zero, sizeof zero, 0, rows * sizeof zero, 0,
+              NULL, NULL) &&
+           BLAST(CLBlastSgemv, CLBLAST_ROWS, CLBLAST_N, rows, columns, 1, weights, 0, columns, x, 0,
+                 1, 0, y, 0, 1, &state->queue, NULL);
+}
+
+static bool multiply_several(struct blas *blas, const struct blas_product *product)
+{
+    struct clblast *state = blas->state;
+    void *weights = buffer_of(product->weights), *x = buffer_of(blas->x), *y = buffer_of(blas->y);
+    size_t rows = product->rows, columns = product->columns;
+    return BLAST(CLBlastSgemm, CLBLAST_ROWS, CLBLAST_N, CLBLAST_T, product->tokens, rows, columns,
+                 1, x, 0, columns, weights, 0, columns, 0, y, 0, rows, &state->queue, NULL);
+}
+
 // The queue runs one thing after the other; the last, reading, waits for it.
 static bool clblast_multiply(struct blas *blas, const struct blas_product *product)
 {
     struct clblast *state = blas->state;
-    size_t rows = product->rows, columns = product->columns, tokens = product->tokens;
-    void *weights = buffer_of(product->weights), *x = buffer_of(blas->x), *y = buffer_of(blas->y);
-    bool done = clblast_write(blas, blas->x, 0, product->x, tokens * columns * sizeof(float));
-    if (done && tokens == 1)
-        done = BLAST(CLBlastSgemv, CLBLAST_ROWS, CLBLAST_N, rows, columns, 1, weights, 0, columns,
-                     x, 0, 1, 0, y, 0, 1, &state->queue, NULL);
-    else if (done)
-        done = BLAST(CLBlastSgemm, CLBLAST_ROWS, CLBLAST_N, CLBLAST_T, tokens, rows, columns, 1, x,
-                     0, columns, weights, 0, columns, 0, y, 0, rows, &state->queue, NULL);
-    return done && CL(clEnqueueReadBuffer, state->queue, y, true, 0, tokens * rows * sizeof(float),
-                      product->y, 0, NULL, NULL);
+    size_t tokens = product->tokens;
+    return clblast_write(blas, blas->x, 0, product->x, tokens * product->columns * sizeof(float)) &&
+           (tokens == 1 ? multiply_one(blas, product) : multiply_several(blas, product)) &&
+           CL(clEnqueueReadBuffer, state->queue, buffer_of(blas->y), true, 0,
+              tokens * product->rows * sizeof(float), product->y, 0, NULL, NULL);
 }
 
 const struct blas_driver blas_clblast = {
