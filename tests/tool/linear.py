@@ -5,9 +5,11 @@ linear.py PATH_OF_SKIM FAKE_LIBRARY EMPTY_LIBRARY [unittest options].
 fake_blas.c keeps to what the real ones' documentation says, notes what a caller may not do, and fails
 where it is told to. clblast.py runs the real CLBlast."""
 
+import array
 import json
 import math
 import os
+import random
 import shutil
 import sys
 import unittest
@@ -121,6 +123,29 @@ class Agreement(Case):
             self.assertEqual(report["calls"][several], 2 * (matrices - 1) + 4 + 2)
             self.assertEqual(report["calls"][one], 3 * matrices)
             self.assertLess(self.worst(self.logits, host), 1e-4)
+
+    def test_a_matrix_is_sent_in_several_pieces(self):
+        """Of 2 Mi elements at most."""
+        rows, source = 66000, random.Random(generate.SEED)
+        pool = [source.gauss(0, 0.3) for _ in range(1000)]
+
+        def enlarge(content):
+            for name in ("model.embed_tokens.weight", "lm_head.weight"):
+                values = array.array("f", source.choices(pool, k=rows * 32))
+                content[name] = ("F32", [rows, 32], values.tobytes())
+
+        self.make(tensors_edit=enlarge)
+        config = json.loads((self.model / "config.json").read_text())
+        (self.model / "config.json").write_text(json.dumps({**config, "vocab_size": rows}))
+        host = self.path / "host.safetensors"
+        arguments = ["--token-ids", "5,65990", "--tokens", 3]
+        wanted = self.succeeds(*arguments, "--logits", host)["tokens"]
+        for kind, write in (("cublas", "cuMemcpyHtoD_v2"), ("clblast", "clEnqueueWriteBuffer")):
+            self.place(kind)
+            made, report = self.runs(*arguments, "--linear", kind, "--logits", self.logits)
+            self.assertEqual(made["tokens"], wanted)
+            self.assertLess(self.worst(self.logits, host), 1e-4)
+            self.assertEqual(report["calls"][write], (22 + 1) + 21 + 2 + 2 * 22) # the output in two pieces, and two calls
 
     def test_a_prompt_of_one_token(self):
         self.make()
