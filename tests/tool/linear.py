@@ -285,6 +285,9 @@ class Failures(Case):
             for nth in (1, 9, 24):
                 self.stops(["out of memory on " + NAMES[kind], f"({wanted} bytes)", f"{call} failed"], *arguments,
                            fail=f"{call}:{nth}:{out}")
+        # OpenCL may find memory only when it is first used.
+        self.stops([f"({wanted} bytes)", "clEnqueueWriteBuffer failed"], *PROMPT, "--linear", "clblast",
+                   fail="clEnqueueWriteBuffer:5:-5")
         # OpenCL says beforehand how large a piece may be. What CLBlast needs for itself, nobody knows.
         self.stops("at most 32 KiB in one piece", *PROMPT, "--linear", "clblast", piece=4 * 256 * 32 - 1)
         self.stops("CLBlastSgemm failed: out of memory", *PROMPT, "--linear", "clblast", fail="CLBlastSgemm:1:-4")
