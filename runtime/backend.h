@@ -13,6 +13,7 @@
 #include "runtime/memory.h"
 #include "skim/cpu.h"
 #include "skim/skim.h"
+#include "skim/vulkan.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -43,8 +44,12 @@ struct skim_buffer {
     uint64_t size;
     void *host;    // where the host can address it directly, or NULL
     uint64_t wipe; // bytes from its start that buffer_destroy sets to zero before it releases them
+    bool whole;    // in one piece: all that is no keys, values or bounds, which alone may be split
     void *impl;
 };
+
+// As skim_buffer_create, of a buffer in one piece.
+skim_status skim_buffer_create_whole(skim_device *device, uint64_t size, skim_buffer **buffer);
 
 // Destroys a buffer of the core's, whose first `used` bytes may hold what a model was told. NULL is
 // ignored.
@@ -58,11 +63,13 @@ typedef struct skim_backend_queue {
     void *impl;
 } skim_backend_queue;
 
-// How a device is opened beyond its index. cpu may be NULL.
+// How a device is opened beyond its index. cpu and vulkan may be NULL. With a device of the host's
+// in vulkan (whose options were checked) the index means nothing.
 typedef struct skim_open_options {
     uint64_t disable;
     uint32_t threads;
     const skim_cpu_options *cpu;
+    const skim_vulkan_options *vulkan;
 } skim_open_options;
 
 // In the args that reach a backend, every field is resolved: strides and scale are never 0, select
@@ -85,6 +92,8 @@ struct skim_backend {
     // Memory. create has size set and fills impl and host. Thread-safe.
     skim_status (*buffer_create)(skim_buffer *buffer);
     void (*buffer_destroy)(skim_buffer *buffer);
+    // Optional: as create, of memory that is and stays the host's (a VkBuffer).
+    skim_status (*buffer_wrap)(skim_buffer *buffer, uint64_t handle);
 
     // Queues. destroy waits for submitted work.
     skim_status (*queue_create)(skim_backend_queue *queue);
@@ -126,6 +135,10 @@ struct skim_backend {
     skim_status (*wait)(skim_backend_queue *queue, uint64_t point, uint64_t timeout_ns);
     void (*discard)(skim_backend_queue *queue);
     skim_status (*mark_time)(skim_backend_queue *queue, uint32_t index, uint64_t *nanoseconds);
+    // Optional: the next submission waits for, or signals, a semaphore of the host's. One that
+    // holds nothing else has a point, too. discard drops it.
+    skim_status (*semaphore)(skim_backend_queue *queue, uint64_t handle, uint64_t value,
+                             bool signals);
 };
 
 #endif

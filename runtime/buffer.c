@@ -1,6 +1,6 @@
 #include "runtime/backend.h"
 
-skim_status skim_buffer_create(skim_device *device, uint64_t size, skim_buffer **buffer)
+static skim_status create(skim_device *device, uint64_t size, bool whole, skim_buffer **buffer)
 {
     if (!device)
         return SKIM_INVALID;
@@ -20,6 +20,7 @@ skim_status skim_buffer_create(skim_device *device, uint64_t size, skim_buffer *
         return skim_fail(&device->error, SKIM_NO_MEMORY, "no host memory for a buffer");
     made->device = device;
     made->size = size;
+    made->whole = whole;
     skim_status status = device->backend->buffer_create(made);
     if (status != SKIM_OK) {
         skim_release(device->host, made, sizeof *made);
@@ -28,6 +29,16 @@ skim_status skim_buffer_create(skim_device *device, uint64_t size, skim_buffer *
     atomic_fetch_add(&device->objects, 1);
     *buffer = made;
     return SKIM_OK;
+}
+
+skim_status skim_buffer_create(skim_device *device, uint64_t size, skim_buffer **buffer)
+{
+    return create(device, size, false, buffer);
+}
+
+skim_status skim_buffer_create_whole(skim_device *device, uint64_t size, skim_buffer **buffer)
+{
+    return create(device, size, true, buffer);
 }
 
 void skim_buffer_destroy(skim_buffer *buffer)

@@ -355,10 +355,11 @@ static skim_status allocate_host(skim_cache *cache)
     return SKIM_OK;
 }
 
-static skim_status create_buffer(skim_cache *cache, uint64_t size, skim_buffer **buffer)
+static skim_status create_buffer(skim_cache *cache, uint64_t size, bool whole, skim_buffer **buffer)
 {
     skim_device *device = cache->queue->base.device;
-    skim_status status = skim_buffer_create(device, size, buffer);
+    skim_status status = whole ? skim_buffer_create_whole(device, size, buffer)
+                               : skim_buffer_create(device, size, buffer);
     if (status != SKIM_OK) {
         char text[SKIM_ERROR_SIZE];
         skim_error_copy(&device->error, text, sizeof text);
@@ -376,12 +377,12 @@ static skim_status allocate_layers(skim_cache *cache, const skim_cache_options *
             layer_shape(device, options, i, &own->layer, &own->shape, &cache->queue->base.error);
         if (status == SKIM_OK)
             status = create_buffer(cache, own->shape.slots * skim_layer_slot_bytes(&own->shape),
-                                   &own->pages);
+                                   false, &own->pages);
         if (status == SKIM_OK)
-            status = create_buffer(cache, device->backend->bounds_size(device, &own->shape),
+            status = create_buffer(cache, device->backend->bounds_size(device, &own->shape), false,
                                    &own->bounds);
         if (status == SKIM_OK && skim_layer_centre_bytes(&own->shape) > 0)
-            status = create_buffer(cache, skim_layer_centre_bytes(&own->shape), &own->centre);
+            status = create_buffer(cache, skim_layer_centre_bytes(&own->shape), true, &own->centre);
         if (status != SKIM_OK)
             return status;
     }
@@ -395,13 +396,14 @@ static skim_status allocate_shared(skim_cache *cache)
         q_heads =
             cache->layers[i].shape.q_heads > q_heads ? cache->layers[i].shape.q_heads : q_heads;
     uint64_t pages = (uint64_t)cache->max_sequences * cache->max_pages;
-    skim_status status = create_buffer(cache, pages * sizeof(uint32_t), &cache->tables);
+    skim_status status = create_buffer(cache, pages * sizeof(uint32_t), true, &cache->tables);
     if (status == SKIM_OK)
-        status = create_buffer(cache, row_count(cache) * sizeof(skim_row), &cache->rows_buffer);
+        status =
+            create_buffer(cache, row_count(cache) * sizeof(skim_row), true, &cache->rows_buffer);
     if (status == SKIM_OK)
-        status = create_buffer(cache, pages * q_heads * sizeof(float), &cache->scores);
+        status = create_buffer(cache, pages * q_heads * sizeof(float), true, &cache->scores);
     if (status == SKIM_OK)
-        status = create_buffer(cache, pages * q_heads * sizeof(uint32_t), &cache->lists);
+        status = create_buffer(cache, pages * q_heads * sizeof(uint32_t), true, &cache->lists);
     return status;
 }
 

@@ -15,7 +15,8 @@ static skim_status open_index(skim_runtime *runtime, const skim_backend_record *
     made->backend = record->backend;
     made->runtime = runtime;
     made->host = &runtime->host;
-    made->info = runtime->infos[record->first_device + index];
+    if (index < record->device_count)
+        made->info = runtime->infos[record->first_device + index];
     skim_error_init(&made->error);
     atomic_init(&made->lost, false);
     atomic_init(&made->objects, 0);
@@ -106,12 +107,15 @@ static bool parse_uuid(const char *text, uint8_t uuid[16])
     return digits == 32;
 }
 
-static skim_status open_uuid(skim_runtime *runtime, const uint8_t uuid[16],
+// Among the devices of one backend, or of all (only NULL).
+static skim_status open_uuid(skim_runtime *runtime, const char *only, const uint8_t uuid[16],
                              const skim_open_options *options, skim_device **device)
 {
     static const uint8_t none[16];
     for (uint32_t b = 0; b < runtime->backend_count; b++) {
         const skim_backend_record *record = &runtime->backends[b];
+        if (only && strcmp(record->name, only) != 0)
+            continue;
         for (uint32_t i = 0; i < record->device_count; i++) {
             const uint8_t *own = runtime->infos[record->first_device + i].uuid;
             if (memcmp(own, uuid, 16) == 0 && memcmp(own, none, 16) != 0)
@@ -119,7 +123,8 @@ static skim_status open_uuid(skim_runtime *runtime, const uint8_t uuid[16],
         }
     }
     return skim_fail(&runtime->error, SKIM_NO_DEVICE,
-                     "no device has this UUID; skim_runtime_device_info lists those there are");
+                     "no %s%sdevice has this UUID; skim_runtime_device_info lists those there are",
+                     only ? only : "", only ? " " : "");
 }
 
 // Splits "name" or "name:index". False if the part after the colon is no index.
@@ -185,7 +190,7 @@ skim_status skim_device_open(skim_runtime *runtime, const char *selector,
     if (strcmp(selector, "auto") == 0)
         return open_auto(runtime, &open, device);
     if (parse_uuid(selector, uuid))
-        return open_uuid(runtime, uuid, &open, device);
+        return open_uuid(runtime, NULL, uuid, &open, device);
     return open_named(runtime, selector, &open, device);
 }
 
@@ -204,6 +209,62 @@ skim_status skim_cpu_device_open(skim_runtime *runtime, const skim_cpu_options *
 
     skim_open_options open = {.disable = taken.disable, .threads = taken.threads, .cpu = &taken};
     return open_named(runtime, "cpu", &open, device);
+}
+
+// The selector of the device that the host's is, if it is one that was found.
+static void name_imported(const skim_runtime *runtime, const skim_backend_record *record,
+                          skim_device *device)
+{
+    for (uint32_t i = 0; i < record->device_count; i++) {
+        const skim_device_info *info = &runtime->infos[record->first_device + i];
+        if (memcmp(info->uuid, device->info.uuid, sizeof info->uuid) == 0) {
+            memcpy(device->info.selector, info->selector, sizeof info->selector);
+            return;
+        }
+    }
+}
+
+static skim_status import_vulkan(skim_runtime *runtime, const skim_open_options *options,
+                                 skim_device **device)
+{
+    for (uint32_t b = 0; b < runtime->backend_count; b++) {
+        const skim_backend_record *record = &runtime->backends[b];
+        if (strcmp(record->name, "vulkan") != 0 || !record->backend)
+            continue;
+        skim_status status = open_index(runtime, record, UINT32_MAX, options, device);
+        if (status == SKIM_OK)
+            name_imported(runtime, record, *device);
+        return status;
+    }
+    return skim_fail(&runtime->error, SKIM_NO_DEVICE, "this build of Skim has no vulkan backend");
+}
+
+skim_status skim_vulkan_device_open(skim_runtime *runtime, const skim_vulkan_options *options,
+                                    skim_device **device)
+{
+    skim_vulkan_options taken = {.size_of = sizeof taken};
+    if (!runtime)
+        return SKIM_INVALID;
+    if (!device)
+        return skim_fail(&runtime->error, SKIM_INVALID, "device must not be NULL");
+    if (options && !skim_take(&taken, sizeof taken, options))
+        return skim_fail(&runtime->error, SKIM_INVALID, "skim_vulkan_options.size_of is wrong");
+    skim_status status = skim_vulkan_options_check(&taken, &runtime->error);
+    if (status != SKIM_OK)
+        return status;
+
+    skim_open_options open = {.disable = taken.disable, .vulkan = &taken};
+    if (taken.device)
+        return import_vulkan(runtime, &open, device);
+    const char *selector = taken.selector ? taken.selector : "vulkan";
+    uint8_t uuid[16];
+    if (parse_uuid(selector, uuid))
+        return open_uuid(runtime, "vulkan", uuid, &open, device);
+    if (strncmp(selector, "vulkan", 6) != 0 || (selector[6] != '\0' && selector[6] != ':'))
+        return skim_fail(&runtime->error, SKIM_INVALID,
+                         "\"%.64s\" selects no Vulkan device; use vulkan, vulkan:index or a UUID",
+                         selector);
+    return open_named(runtime, selector, &open, device);
 }
 
 void skim_device_close(skim_device *device)

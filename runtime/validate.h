@@ -12,6 +12,9 @@ bool skim_take(void *taken, size_t size, const void *given);
 // False if it is NULL or has no room for size_of.
 bool skim_give(void *given, const void *filled, size_t size);
 
+// All that can be said of the options without a driver.
+skim_status skim_vulkan_options_check(const skim_vulkan_options *options, skim_error *error);
+
 bool skim_page_size_valid(uint32_t page_size);
 
 // Fills taken with the shape, value_dim resolved.

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PHYSICAL_MAX = 64, SHARED_MEMORY = 32768 };
+enum { SHARED_MEMORY = 32768 };
 
 // What is asked of a physical device, in one piece.
 typedef struct physical_device {
@@ -86,6 +86,20 @@ static void query(const skim_vulkan_instance *instance, VkPhysicalDevice handle,
         instance->GetPhysicalDeviceFeatures2(handle, &physical->features);
 }
 
+// Takes the family if it computes.
+static bool take_family(const skim_vulkan_instance *instance, physical_device *physical,
+                        uint32_t family)
+{
+    VkQueueFamilyProperties families[32];
+    uint32_t count = sizeof families / sizeof *families;
+    instance->GetPhysicalDeviceQueueFamilyProperties(physical->handle, &count, families);
+    if (family >= count || !(families[family].queueFlags & VK_QUEUE_COMPUTE_BIT))
+        return false;
+    physical->family = family;
+    physical->timestamp_bits = families[family].timestampValidBits;
+    return true;
+}
+
 // A family that computes, one without graphics first: it does not wait for what is drawn.
 static bool find_family(const skim_vulkan_instance *instance, physical_device *physical)
 {
@@ -150,8 +164,8 @@ static skim_device_type type_of(const physical_device *physical)
 static uint32_t list_devices(const skim_vulkan_instance *instance, VkPhysicalDevice *devices,
                              char *reason, size_t reason_size)
 {
-    VkPhysicalDevice handles[PHYSICAL_MAX];
-    uint32_t count = PHYSICAL_MAX, kept = 0;
+    VkPhysicalDevice handles[SKIM_VULKAN_PHYSICAL_MAX];
+    uint32_t count = SKIM_VULKAN_PHYSICAL_MAX, kept = 0;
     VkResult result = instance->EnumeratePhysicalDevices(instance->handle, &count, handles);
     if (result < VK_SUCCESS) {
         snprintf(reason, reason_size, "vkEnumeratePhysicalDevices failed with %d", (int)result);
@@ -212,7 +226,7 @@ static uint32_t enumerate(const skim_host *host, skim_device_info *infos, uint32
 {
     (void)host;
     skim_vulkan_instance instance;
-    VkPhysicalDevice devices[PHYSICAL_MAX];
+    VkPhysicalDevice devices[SKIM_VULKAN_PHYSICAL_MAX];
     if (!skim_vulkan_instance_open(&instance, reason, reason_size))
         return 0;
     uint32_t count = list_devices(&instance, devices, reason, reason_size);
@@ -228,10 +242,15 @@ static uint32_t enumerate(const skim_host *host, skim_device_info *infos, uint32
 
 // ---- opening
 
-// Sums through registers need subgroups that are full and of a known size: neither is promised
-// without the extension.
-static uint64_t find_features(const physical_device *physical, uint64_t disable)
+// Fast paths, as far as the driver has them and nobody turned them off; own may be NULL. Sums
+// through registers need subgroups that are full and of a known size: neither is promised without
+// the extension.
+static uint64_t find_features(const physical_device *physical, uint64_t disable,
+                              const skim_vulkan_options *own)
 {
+    const uint64_t enabled = own && own->device ? own->features : UINT64_MAX;
+    const uint64_t of_subgroups =
+        SKIM_VULKAN_FEATURE_SUBGROUP_SIZE | SKIM_VULKAN_FEATURE_FULL_SUBGROUPS;
     const VkSubgroupFeatureFlags wanted =
         VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
     const VkPhysicalDeviceSubgroupProperties *subgroups = &physical->subgroups;
@@ -239,9 +258,9 @@ static uint64_t find_features(const physical_device *physical, uint64_t disable)
     if ((subgroups->supportedOperations & wanted) == wanted &&
         subgroups->supportedStages & VK_SHADER_STAGE_COMPUTE_BIT && subgroups->subgroupSize >= 8 &&
         subgroups->subgroupSize <= SKIM_THREADS && physical->size_control.subgroupSizeControl &&
-        physical->size_control.computeFullSubgroups)
+        physical->size_control.computeFullSubgroups && (enabled & of_subgroups) == of_subgroups)
         features |= SKIM_FEATURE_SUBGROUPS;
-    if (physical->features12.shaderFloat16)
+    if (physical->features12.shaderFloat16 && enabled & SKIM_VULKAN_FEATURE_FLOAT16)
         features |= SKIM_FEATURE_FP16;
     return features & ~disable;
 }
@@ -256,7 +275,6 @@ static void fill_limits(skim_limits *limits, const physical_device *physical, ui
 {
     const uint32_t types = 1u << SKIM_F32 | 1u << SKIM_F16 | 1u << SKIM_BF16;
     const uint32_t *groups = physical->properties.properties.limits.maxComputeWorkGroupCount;
-    const uint64_t addressable = (uint64_t)1 << 35; // 31 bits of units of 16 bytes
     *limits = (skim_limits){
         .size_of = sizeof *limits,
         .features = features,
@@ -270,7 +288,7 @@ static void fill_limits(skim_limits *limits, const physical_device *physical, ui
         .rows_max = smaller(groups[2], groups[1]),
         .pages_max = smaller(groups[0], (uint32_t)1 << 22),
         .slots_max = (uint32_t)1 << 31,
-        .buffer_size_max = memory < addressable ? memory : addressable,
+        .buffer_size_max = memory < SKIM_VULKAN_ADDRESSABLE ? memory : SKIM_VULKAN_ADDRESSABLE,
         .timestamps = physical->timestamp_bits > 0 ? SKIM_VULKAN_MARKS : 0,
         .bounds_types = 1u << SKIM_BOUNDS_NATIVE | 1u << SKIM_BOUNDS_I8,
     };
@@ -281,15 +299,34 @@ static void set_chunks(skim_vulkan_device *device, uint64_t most)
 {
     uint64_t size = 65536;
     device->chunk_shift = 12;
-    while (size <= most / 2 && size < (uint64_t)1 << 35) {
+    while (size <= most / 2 && size < SKIM_VULKAN_ADDRESSABLE) {
         size *= 2;
         device->chunk_shift++;
     }
     device->chunk_size = size;
 }
 
-static VkResult create_device(skim_vulkan_device *device, const physical_device *physical,
-                              uint64_t features)
+static skim_status fill_functions(skim_vulkan_device *device, skim_error *error)
+{
+    const char *missing = NULL;
+    if (skim_vulkan_functions_fill(&device->vk, &device->instance, device->handle, &missing))
+        return SKIM_OK;
+    if (device->imported)
+        return skim_fail(error, SKIM_UNSUPPORTED,
+                         "the host's device has no %s: its instance must be made for Vulkan 1.2 or "
+                         "later (VkApplicationInfo.apiVersion)",
+                         missing);
+    // What is there may not include what destroys it: the loader's table has that.
+    PFN_vkDestroyDevice destroy =
+        (PFN_vkDestroyDevice)device->instance.GetDeviceProcAddr(device->handle, "vkDestroyDevice");
+    if (destroy)
+        destroy(device->handle, NULL);
+    device->handle = VK_NULL_HANDLE;
+    return skim_fail(error, SKIM_FAILED, "the driver has no %s", missing);
+}
+
+static skim_status create_device(skim_vulkan_device *device, const physical_device *physical,
+                                 uint64_t features, skim_error *error)
 {
     const float priority = 0.5f;
     const VkDeviceQueueCreateInfo queue = {
@@ -320,7 +357,6 @@ static VkResult create_device(skim_vulkan_device *device, const physical_device 
         features12.pNext = &size_control;
         extensions[count++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
     }
-    device->has_budget = has_extension(&device->instance, device->physical, "VK_EXT_memory_budget");
     if (device->has_budget)
         extensions[count++] = "VK_EXT_memory_budget";
     // A driver that has it demands that it is asked for.
@@ -334,76 +370,127 @@ static VkResult create_device(skim_vulkan_device *device, const physical_device 
         .enabledExtensionCount = count,
         .ppEnabledExtensionNames = extensions,
     };
-    return device->instance.CreateDevice(device->physical, &info, NULL, &device->handle);
+    VkResult result = device->instance.CreateDevice(device->physical, &info, NULL, &device->handle);
+    if (result != VK_SUCCESS) {
+        device->handle = VK_NULL_HANDLE;
+        return skim_vulkan_fail(NULL, error, result, "vkCreateDevice");
+    }
+    skim_status status = fill_functions(device, error);
+    if (status == SKIM_OK)
+        device->vk.GetDeviceQueue(device->handle, device->family, 0, &device->queue);
+    return status;
 }
 
 static void destroy_device(skim_vulkan_device *device)
 {
     const skim_host *host = device->base->host;
-    if (device->handle && device->vk.DestroyDevice) {
+    if (device->handle && device->is_complete) {
+        if (device->idle)
+            device->vk.DestroySemaphore(device->handle, device->idle, NULL);
         if (device->wipe_pool)
             device->vk.DestroyCommandPool(device->handle, device->wipe_pool, NULL);
         skim_vulkan_pipelines_deinit(device);
-        device->vk.DestroyDevice(device->handle, NULL);
+        if (!device->imported)
+            device->vk.DestroyDevice(device->handle, NULL);
     }
+    if (device->imported)
+        device->instance.handle = VK_NULL_HANDLE;
     skim_vulkan_instance_close(&device->instance);
     skim_mutex_deinit(&device->queue_mutex);
+    skim_mutex_deinit(&device->idle_mutex);
     skim_release(host, device, sizeof *device);
 }
 
-static skim_status open_physical(skim_vulkan_device *device, skim_device *base, uint32_t index,
-                                 uint64_t disable, skim_error *error)
+// Opens an instance of its own, and finds the device that had the index in it.
+static skim_status find_physical(skim_vulkan_device *device, uint32_t index, skim_error *error)
 {
     char reason[256] = "";
-    VkPhysicalDevice devices[PHYSICAL_MAX];
+    VkPhysicalDevice devices[SKIM_VULKAN_PHYSICAL_MAX];
     if (!skim_vulkan_instance_open(&device->instance, reason, sizeof reason))
         return skim_fail(error, SKIM_NO_DEVICE, "%s", reason);
     if (index >= list_devices(&device->instance, devices, reason, sizeof reason))
         return skim_fail(error, SKIM_NO_DEVICE, "the device is there no longer: %s", reason);
     device->physical = devices[index];
+    return SKIM_OK;
+}
 
-    physical_device physical;
-    query(&device->instance, device->physical, &physical);
-    const char *fault = find_fault(&device->instance, &physical);
+static skim_status check_physical(skim_vulkan_device *device, physical_device *physical,
+                                  skim_error *error)
+{
+    const uint32_t family = device->family;
+    query(&device->instance, device->physical, physical);
+    const char *fault = find_fault(&device->instance, physical);
+    if (fault && device->imported)
+        return skim_fail(error, SKIM_UNSUPPORTED, "the host's device cannot be used: %s", fault);
     if (fault)
         return skim_fail(error, SKIM_NO_DEVICE, "%s", fault);
-    const VkPhysicalDeviceLimits *limits = &physical.properties.properties.limits;
-    const uint64_t features = find_features(&physical, disable);
+    if (device->imported && !take_family(&device->instance, physical, family))
+        return skim_fail(error, SKIM_UNSUPPORTED,
+                         "queue_family %u of the host's device cannot compute", family);
+    return SKIM_OK;
+}
+
+static void fill_device(skim_vulkan_device *device, const physical_device *physical,
+                        uint64_t features, uint64_t allocation_max)
+{
+    const VkPhysicalDeviceLimits *limits = &physical->properties.properties.limits;
     VkPhysicalDeviceMemoryProperties2 memory = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
     device->instance.GetPhysicalDeviceMemoryProperties2(device->physical, &memory);
     device->memory = memory.memoryProperties;
-    device->family = physical.family;
+    device->has_budget = has_extension(&device->instance, device->physical, "VK_EXT_memory_budget");
+    device->family = physical->family;
     device->timestamp_period = (double)limits->timestampPeriod;
     device->timestamp_mask =
-        physical.timestamp_bits >= 64 ? UINT64_MAX : ((uint64_t)1 << physical.timestamp_bits) - 1;
-    device->subgroup_size = physical.subgroups.subgroupSize;
-    device->submission_work = type_of(&physical) == SKIM_DEVICE_DISCRETE ? 5e11 : 5e10;
-    set_chunks(device, physical.memory_limits.maxMemoryAllocationSize);
-    fill_info(&device->instance, &physical, index, &base->info);
-    fill_limits(&base->limits, &physical, features, base->info.memory_total);
+        physical->timestamp_bits >= 64 ? UINT64_MAX : ((uint64_t)1 << physical->timestamp_bits) - 1;
+    device->subgroup_size = physical->subgroups.subgroupSize;
+    device->submission_work = type_of(physical) == SKIM_DEVICE_DISCRETE ? 5e11 : 5e10;
+    device->allocation_max = physical->memory_limits.maxMemoryAllocationSize;
+    set_chunks(device, allocation_max > 0 && allocation_max < device->allocation_max
+                           ? allocation_max
+                           : device->allocation_max);
+}
 
-    VkResult result = create_device(device, &physical, features);
-    if (result != VK_SUCCESS) {
-        device->handle = VK_NULL_HANDLE;
-        return skim_vulkan_fail(NULL, error, result, "vkCreateDevice");
-    }
-    const char *missing = NULL;
-    if (!skim_vulkan_functions_fill(&device->vk, &device->instance, device->handle, &missing)) {
-        // What is there may not include what destroys it: the loader's table has that.
-        PFN_vkDestroyDevice destroy = (PFN_vkDestroyDevice)device->instance.GetDeviceProcAddr(
-            device->handle, "vkDestroyDevice");
-        if (destroy)
-            destroy(device->handle, NULL);
-        device->handle = VK_NULL_HANDLE;
-        return skim_fail(error, SKIM_FAILED, "the driver has no %s", missing);
-    }
-    device->vk.GetDeviceQueue(device->handle, device->family, 0, &device->queue);
+static skim_status create_objects(skim_vulkan_device *device, skim_error *error)
+{
+    device->is_complete = true;
     skim_status status = skim_vulkan_pipelines_init(device, error);
     if (status == SKIM_OK)
         status = skim_vulkan_commands_create(device, error, &device->wipe_pool, 1,
                                              &device->wipe_commands);
-    return status;
+    if (status != SKIM_OK)
+        return status;
+    VkResult result = skim_vulkan_timeline_create(device, &device->idle);
+    return result == VK_SUCCESS
+               ? SKIM_OK
+               : skim_vulkan_fail(device->base, error, result, "vkCreateSemaphore");
+}
+
+static skim_status open_physical(skim_vulkan_device *device, skim_device *base, uint32_t index,
+                                 const skim_open_options *options, skim_error *error)
+{
+    const skim_vulkan_options *own = options->vulkan;
+    physical_device physical;
+    skim_status status = own && own->device ? skim_vulkan_import(device, own, error)
+                                            : find_physical(device, index, error);
+    if (status == SKIM_OK)
+        status = check_physical(device, &physical, error);
+    if (status != SKIM_OK)
+        return status;
+    const uint64_t features = find_features(&physical, options->disable, own);
+    fill_device(device, &physical, features, own ? own->allocation_max : 0);
+    fill_info(&device->instance, &physical, index, &base->info);
+    fill_limits(&base->limits, &physical, features, base->info.memory_total);
+    if (device->imported) {
+        // Selectors number what was found; the front knows whether this is among it.
+        memset(base->info.selector, 0, sizeof base->info.selector);
+        device->handle = own->device;
+        device->queue = own->queue;
+        status = fill_functions(device, error);
+    } else {
+        status = create_device(device, &physical, features, error);
+    }
+    return status == SKIM_OK ? create_objects(device, error) : status;
 }
 
 static skim_status open_device(skim_device *base, uint32_t index, const skim_open_options *options,
@@ -415,7 +502,8 @@ static skim_status open_device(skim_device *base, uint32_t index, const skim_ope
     device->base = base;
     base->impl = device;
     skim_mutex_init(&device->queue_mutex);
-    skim_status status = open_physical(device, base, index, options->disable, error);
+    skim_mutex_init(&device->idle_mutex);
+    skim_status status = open_physical(device, base, index, options, error);
     if (status != SKIM_OK) {
         destroy_device(device);
         base->impl = NULL;
@@ -438,6 +526,7 @@ const skim_backend skim_backend_vulkan = {
     .memory_available = skim_vulkan_memory_available,
     .buffer_create = skim_vulkan_buffer_create,
     .buffer_destroy = skim_vulkan_buffer_destroy,
+    .buffer_wrap = skim_vulkan_buffer_wrap_handle,
     .queue_create = skim_vulkan_queue_create,
     .queue_destroy = skim_vulkan_queue_destroy,
     .bounds_size = skim_vulkan_bounds_size,
@@ -456,4 +545,5 @@ const skim_backend skim_backend_vulkan = {
     .wait = skim_vulkan_queue_wait,
     .discard = skim_vulkan_queue_discard,
     .mark_time = skim_vulkan_queue_mark_time,
+    .semaphore = skim_vulkan_queue_semaphore,
 };

@@ -21,11 +21,18 @@ static bool fail(char *reason, size_t size, const char *text)
     return false;
 }
 
-static bool open_library(skim_vulkan_instance *instance)
+bool skim_vulkan_library_open(skim_vulkan_instance *instance, char *reason, size_t size)
 {
     for (size_t i = 0; i < sizeof names / sizeof *names && !instance->library; i++)
         instance->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    return instance->library;
+    if (!instance->library) {
+        snprintf(reason, size, "the Vulkan loader (%s) was not found", names[0]);
+        return false;
+    }
+    // A pointer from dlsym may be a function on POSIX, which C itself does not promise.
+    void *symbol = dlsym(instance->library, "vkGetInstanceProcAddr");
+    memcpy(&instance->get, &symbol, sizeof symbol);
+    return symbol ? true : fail(reason, size, "the Vulkan loader has no vkGetInstanceProcAddr");
 }
 
 // Portability drivers (MoltenVK) are shown only to those who ask for them.
@@ -97,16 +104,9 @@ bool skim_vulkan_instance_fill(skim_vulkan_instance *instance, char *reason, siz
 bool skim_vulkan_instance_open(skim_vulkan_instance *instance, char *reason, size_t size)
 {
     memset(instance, 0, sizeof *instance);
-    if (!open_library(instance)) {
-        snprintf(reason, size, "the Vulkan loader (%s) was not found", names[0]);
-        return false;
-    }
-    // A pointer from dlsym may be a function on POSIX, which C itself does not promise.
-    void *symbol = dlsym(instance->library, "vkGetInstanceProcAddr");
-    memcpy(&instance->get, &symbol, sizeof symbol);
-    bool opened = symbol ? create_instance(instance, reason, size) &&
-                               skim_vulkan_instance_fill(instance, reason, size)
-                         : fail(reason, size, "the Vulkan loader has no vkGetInstanceProcAddr");
+    bool opened = skim_vulkan_library_open(instance, reason, size) &&
+                  create_instance(instance, reason, size) &&
+                  skim_vulkan_instance_fill(instance, reason, size);
     if (!opened)
         skim_vulkan_instance_close(instance);
     return opened;

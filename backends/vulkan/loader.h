@@ -47,7 +47,6 @@
     X(EndCommandBuffer)                                                                            \
     X(ResetCommandBuffer)                                                                          \
     X(QueueSubmit)                                                                                 \
-    X(QueueWaitIdle)                                                                               \
     X(CreateSemaphore)                                                                             \
     X(DestroySemaphore)                                                                            \
     X(WaitSemaphores)                                                                              \
@@ -82,7 +81,9 @@ typedef struct skim_vulkan_functions {
 bool skim_vulkan_instance_open(skim_vulkan_instance *instance, char *reason, size_t reason_size);
 void skim_vulkan_instance_close(skim_vulkan_instance *instance);
 
-// Fills the table of an instance that somebody else made.
+// Opens the loader alone, for an instance that somebody else made.
+bool skim_vulkan_library_open(skim_vulkan_instance *instance, char *reason, size_t reason_size);
+// Fills the table of an instance.
 bool skim_vulkan_instance_fill(skim_vulkan_instance *instance, char *reason, size_t reason_size);
 
 // False if the driver lacks one of the functions, whose name is then written to missing.

@@ -1,6 +1,7 @@
 #include "backends/vulkan/vulkan.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 // The heap that buffers live in: the largest that is the device's own.
 static uint32_t main_heap(const VkPhysicalDeviceMemoryProperties *memory)
@@ -73,11 +74,14 @@ static skim_status create_buffer(skim_device *base, uint64_t size, bool mapped, 
                                  skim_vulkan_chunk *chunk)
 {
     skim_vulkan_device *device = skim_vulkan_device_of(base);
+    if (size > device->allocation_max)
+        return skim_fail(error, SKIM_NO_MEMORY,
+                         "%" PRIu64 " bytes in one piece exceed the driver's largest of %" PRIu64,
+                         size, device->allocation_max);
     const VkBufferCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
         .size = size,
-        .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
-                 VK_BUFFER_USAGE_TRANSFER_DST_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT,
+        .usage = SKIM_VULKAN_BUFFER_USAGE,
     };
     VkResult result = device->vk.CreateBuffer(device->handle, &info, NULL, &chunk->buffer);
     if (result != VK_SUCCESS)
@@ -169,7 +173,8 @@ skim_status skim_vulkan_buffer_create(skim_buffer *buffer)
     skim_vulkan_device *device = skim_vulkan_device_of(base);
     if (buffer->size > skim_vulkan_memory_available(base))
         return out_of_memory(base, &base->error, buffer->size);
-    uint64_t count = (buffer->size + device->chunk_size - 1) / device->chunk_size;
+    const uint64_t most = buffer->whole ? buffer->size : device->chunk_size;
+    uint64_t count = (buffer->size + most - 1) / most;
     skim_vulkan_buffer *made =
         skim_allocate(device->base->host, sizeof *made + count * sizeof *made->chunks);
     if (!made)
@@ -178,8 +183,8 @@ skim_status skim_vulkan_buffer_create(skim_buffer *buffer)
     buffer->impl = made;
     skim_status status = SKIM_OK;
     for (uint64_t i = 0; i < count && status == SKIM_OK; i++) {
-        uint64_t left = buffer->size - i * device->chunk_size;
-        uint64_t size = left < device->chunk_size ? left : device->chunk_size;
+        uint64_t left = buffer->size - i * most;
+        uint64_t size = left < most ? left : most;
         // Kernels read whole units, and fills are of whole words.
         status =
             skim_vulkan_chunk_create(base, skim_round_up(size, 16), &base->error, &made->chunks[i]);
@@ -197,10 +202,40 @@ void skim_vulkan_buffer_destroy(skim_buffer *buffer)
         return;
     if (buffer->wipe > 0 && !atomic_load(&buffer->device->lost))
         skim_vulkan_wipe(device, own, buffer->wipe);
-    for (uint32_t i = 0; i < own->count; i++)
+    for (uint32_t i = 0; i < own->count && !own->wrapped; i++)
         skim_vulkan_chunk_destroy(device, &own->chunks[i]);
     skim_release(device->base->host, own, sizeof *own + own->count * sizeof *own->chunks);
     buffer->impl = NULL;
+}
+
+uint64_t skim_vulkan_address(const skim_vulkan_device *device, const skim_vulkan_buffer *buffer,
+                             uint64_t offset)
+{
+    if (buffer->count == 1)
+        return buffer->chunks[0].address + offset;
+    return buffer->chunks[offset / device->chunk_size].address + offset % device->chunk_size;
+}
+
+// A buffer in one piece that is larger than a chunk (the host's) has an entry per chunk, too.
+static uint64_t table_entries(const skim_vulkan_device *device, const skim_buffer *buffer)
+{
+    return (buffer->size + device->chunk_size - 1) / device->chunk_size;
+}
+
+uint64_t skim_vulkan_table_size(const skim_vulkan_device *device, const skim_buffer *buffer)
+{
+    return (1 + table_entries(device, buffer)) * sizeof(uint64_t);
+}
+
+void skim_vulkan_fill_table(const skim_vulkan_device *device, const skim_buffer *buffer,
+                            uint64_t offset, char *table)
+{
+    const uint32_t header[2] = {(uint32_t)(offset / 16), 0};
+    memcpy(table, header, sizeof header);
+    for (uint64_t i = 0; i < table_entries(device, buffer); i++) {
+        uint64_t address = skim_vulkan_address(device, buffer->impl, i * device->chunk_size);
+        memcpy(table + (1 + i) * sizeof address, &address, sizeof address);
+    }
 }
 
 void skim_vulkan_wipe(skim_vulkan_device *device, const skim_vulkan_buffer *buffer, uint64_t bytes)
@@ -210,16 +245,12 @@ void skim_vulkan_wipe(skim_vulkan_device *device, const skim_vulkan_buffer *buff
         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
         .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT,
     };
-    const VkSubmitInfo submit = {
-        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
-        .commandBufferCount = 1,
-        .pCommandBuffers = &device->wipe_commands,
-    };
-    skim_mutex_lock(&device->queue_mutex);
+    skim_mutex_lock(&device->idle_mutex);
     VkResult result = vk->BeginCommandBuffer(device->wipe_commands, &begin);
     if (result == VK_SUCCESS) {
         for (uint32_t i = 0; i < buffer->count && bytes > 0; i++) {
-            uint64_t size = bytes < device->chunk_size ? bytes : device->chunk_size;
+            uint64_t most = buffer->count == 1 ? bytes : device->chunk_size;
+            uint64_t size = bytes < most ? bytes : most;
             vk->CmdFillBuffer(device->wipe_commands, buffer->chunks[i].buffer, 0,
                               skim_round_up(size, 4), 0);
             bytes -= size;
@@ -227,13 +258,9 @@ void skim_vulkan_wipe(skim_vulkan_device *device, const skim_vulkan_buffer *buff
         result = vk->EndCommandBuffer(device->wipe_commands);
     }
     if (result == VK_SUCCESS)
-        result = vk->QueueSubmit(device->queue, 1, &submit, VK_NULL_HANDLE);
-    if (result == VK_SUCCESS)
-        result = vk->QueueWaitIdle(device->queue);
-    skim_mutex_unlock(&device->queue_mutex);
-    if (result == VK_ERROR_DEVICE_LOST)
-        atomic_store(&device->base->lost, true);
-    else if (result != VK_SUCCESS)
+        result = skim_vulkan_submit_and_wait(device, 1, &device->wipe_commands);
+    skim_mutex_unlock(&device->idle_mutex);
+    if (result != VK_SUCCESS && result != VK_ERROR_DEVICE_LOST)
         skim_log_write(device->base->host, SKIM_LOG_WARNING,
                        "device memory was released without being zeroed (VkResult %d)",
                        (int)result);

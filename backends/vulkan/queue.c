@@ -211,33 +211,90 @@ void skim_vulkan_barrier(skim_vulkan_queue *queue)
 
 // ---- submitting
 
-// Submits what is closed; signals the next point if asked to.
-static skim_status submit_closed(skim_vulkan_queue *queue, bool signals)
+VkResult skim_vulkan_submit(skim_vulkan_device *device, const VkSubmitInfo *info)
 {
-    const uint64_t point = next_point(queue);
+    const skim_vulkan_lock *host = &device->host_lock;
+    skim_mutex_lock(&device->queue_mutex);
+    if (host->lock)
+        host->lock(host->user);
+    VkResult result = device->vk.QueueSubmit(device->queue, 1, info, VK_NULL_HANDLE);
+    if (host->unlock)
+        host->unlock(host->user);
+    skim_mutex_unlock(&device->queue_mutex);
+    return result;
+}
+
+VkResult skim_vulkan_submit_and_wait(skim_vulkan_device *device, uint32_t count,
+                                     const VkCommandBuffer *commands)
+{
+    const uint64_t value = device->idle_value + 1;
     const VkTimelineSemaphoreSubmitInfo timeline = {
         .sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
         .signalSemaphoreValueCount = 1,
-        .pSignalSemaphoreValues = &point,
+        .pSignalSemaphoreValues = &value,
     };
-    VkSubmitInfo info = {
+    const VkSubmitInfo info = {
         .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+        .pNext = &timeline,
+        .commandBufferCount = count,
+        .pCommandBuffers = commands,
+        .signalSemaphoreCount = 1,
+        .pSignalSemaphores = &device->idle,
+    };
+    const VkSemaphoreWaitInfo wait = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+        .semaphoreCount = 1,
+        .pSemaphores = &device->idle,
+        .pValues = &value,
+    };
+    VkResult result = skim_vulkan_submit(device, &info);
+    if (result == VK_SUCCESS) {
+        device->idle_value = value;
+        result = device->vk.WaitSemaphores(device->handle, &wait, UINT64_MAX);
+    }
+    if (result == VK_ERROR_DEVICE_LOST)
+        atomic_store(&device->base->lost, true);
+    return result;
+}
+
+// Submits what is closed, after what the host was to do first; signals the next point, and what the
+// host waits for, if it is the last of the submission.
+static skim_status submit_closed(skim_vulkan_queue *queue, bool last)
+{
+    VkPipelineStageFlags stages[SKIM_VULKAN_SEMAPHORES];
+    for (uint32_t i = 0; i < queue->waits.count; i++)
+        stages[i] = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
+    skim_vulkan_points *signals = &queue->signals;
+    signals->semaphores[signals->count] = queue->timeline;
+    signals->values[signals->count] = next_point(queue);
+    const uint32_t signal_count = last ? signals->count + 1 : 0;
+    const VkTimelineSemaphoreSubmitInfo timeline = {
+        .sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+        .waitSemaphoreValueCount = queue->waits.count,
+        .pWaitSemaphoreValues = queue->waits.values,
+        .signalSemaphoreValueCount = signal_count,
+        .pSignalSemaphoreValues = signals->values,
+    };
+    const VkSubmitInfo info = {
+        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+        .pNext = &timeline,
+        .waitSemaphoreCount = queue->waits.count,
+        .pWaitSemaphores = queue->waits.semaphores,
+        .pWaitDstStageMask = stages,
         .commandBufferCount = queue->closed_count,
         .pCommandBuffers = queue->closed,
+        .signalSemaphoreCount = signal_count,
+        .pSignalSemaphores = signals->semaphores,
     };
-    if (signals) {
-        info.pNext = &timeline;
-        info.signalSemaphoreCount = 1;
-        info.pSignalSemaphores = &queue->timeline;
-    }
-    skim_mutex_lock(&queue->device->queue_mutex);
-    VkResult result = queue->device->vk.QueueSubmit(queue->device->queue, 1, &info, VK_NULL_HANDLE);
-    skim_mutex_unlock(&queue->device->queue_mutex);
+    VkResult result = skim_vulkan_submit(queue->device, &info);
     if (result != VK_SUCCESS)
         return failed(queue, result, "vkQueueSubmit");
     queue->closed_count = 0;
     queue->work = 0;
     queue->base->counts.submissions++;
+    queue->waits.count = 0;
+    if (last)
+        signals->count = 0;
     return SKIM_OK;
 }
 
@@ -245,7 +302,8 @@ skim_status skim_vulkan_queue_submit(skim_backend_queue *base, bool will_wait, u
 {
     (void)will_wait;
     skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
-    if (!queue->recording && queue->closed_count == 0 && !queue->flushed && !queue->broken) {
+    if (!queue->recording && queue->closed_count == 0 && !queue->flushed && !queue->broken &&
+        queue->waits.count == 0 && queue->signals.count == 0) {
         if (point)
             *point = queue->submitted;
         return SKIM_OK;
@@ -310,13 +368,12 @@ void skim_vulkan_queue_discard(skim_backend_queue *base)
 {
     skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
     if (queue->flushed) {
-        skim_mutex_lock(&queue->device->queue_mutex);
-        VkResult result = queue->device->vk.QueueWaitIdle(queue->device->queue);
-        skim_mutex_unlock(&queue->device->queue_mutex);
-        if (result == VK_ERROR_DEVICE_LOST)
-            atomic_store(&queue->device->base->lost, true);
+        skim_mutex_lock(&queue->device->idle_mutex);
+        skim_vulkan_submit_and_wait(queue->device, 0, NULL);
+        skim_mutex_unlock(&queue->device->idle_mutex);
         queue->flushed = false;
     }
+    queue->waits.count = queue->signals.count = 0;
     for (uint32_t i = 0; i < queue->command_count; i++) {
         skim_vulkan_commands *commands = &queue->commands[i];
         if (commands->point > queue->submitted) {
@@ -416,7 +473,7 @@ skim_status skim_vulkan_locate(skim_vulkan_queue *queue, const char *name,
                          "%s lies across two allocations of a buffer of %" PRIu64
                          " bytes (of at most %" PRIu64 " each); keep it in a buffer of its own",
                          name, buffer->size, size);
-    *address = own->chunks[chunk].address + (offset - chunk * size);
+    *address = skim_vulkan_address(queue->device, own, offset);
     return SKIM_OK;
 }
 
@@ -490,40 +547,42 @@ skim_status skim_vulkan_locate_lists(skim_vulkan_queue *queue, const skim_buffer
 skim_status skim_vulkan_locate_units(skim_vulkan_queue *queue, const skim_buffer *buffer,
                                      uint64_t offset, bool split, uint64_t *address)
 {
-    const skim_vulkan_buffer *own = buffer->impl;
     assert(offset % 16 == 0);
     if (!split) {
-        *address = own->chunks[0].address + offset;
+        *address = skim_vulkan_address(queue->device, buffer->impl, offset);
         return SKIM_OK;
     }
-    // struct Chunks of shaders/vulkan/common.glsl.
     skim_vulkan_staging *block;
     uint64_t at;
     skim_status status =
-        skim_vulkan_stage(queue, 8 + (uint64_t)own->count * sizeof(uint64_t), &block, &at);
+        skim_vulkan_stage(queue, skim_vulkan_table_size(queue->device, buffer), &block, &at);
     if (status != SKIM_OK)
         return status;
-    const uint32_t header[2] = {(uint32_t)(offset / 16), 0};
-    memcpy(block->mapping.bytes + at, header, sizeof header);
-    for (uint32_t i = 0; i < own->count; i++)
-        memcpy(block->mapping.bytes + at + 8 + 8 * i, &own->chunks[i].address, sizeof(uint64_t));
+    skim_vulkan_fill_table(queue->device, buffer, offset, block->mapping.bytes + at);
     *address = block->mapping.chunk.address + at;
     return SKIM_OK;
 }
 
 // ---- life
 
-static VkResult create_objects(skim_vulkan_queue *queue)
+VkResult skim_vulkan_timeline_create(skim_vulkan_device *device, VkSemaphore *timeline)
 {
-    const skim_vulkan_functions *vk = &queue->device->vk;
-    VkSemaphoreTypeCreateInfo type = {
+    const VkSemaphoreTypeCreateInfo type = {
         .sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
         .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE,
     };
-    const VkSemaphoreCreateInfo semaphore = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO,
-                                             .pNext = &type};
-    VkResult result =
-        vk->CreateSemaphore(queue->device->handle, &semaphore, NULL, &queue->timeline);
+    const VkSemaphoreCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO,
+                                        .pNext = &type};
+    VkResult result = device->vk.CreateSemaphore(device->handle, &info, NULL, timeline);
+    if (result != VK_SUCCESS)
+        *timeline = VK_NULL_HANDLE;
+    return result;
+}
+
+static VkResult create_objects(skim_vulkan_queue *queue)
+{
+    const skim_vulkan_functions *vk = &queue->device->vk;
+    VkResult result = skim_vulkan_timeline_create(queue->device, &queue->timeline);
     if (result != VK_SUCCESS || queue->device->base->limits.timestamps == 0)
         return result;
     const VkQueryPoolCreateInfo queries = {

@@ -5,7 +5,7 @@
 
 #include "backends/vulkan/vulkan.h"
 
-enum { SKIM_VULKAN_RANGES = 16 };
+enum { SKIM_VULKAN_RANGES = 16, SKIM_VULKAN_SEMAPHORES = 16 };
 
 // A command buffer, and the point whose submission holds it; 0: free.
 typedef struct skim_vulkan_commands {
@@ -41,6 +41,13 @@ typedef struct skim_vulkan_range {
     uint64_t begin, end;
 } skim_vulkan_range;
 
+// Points on the host's timelines; room for one of the queue's own.
+typedef struct skim_vulkan_points {
+    uint32_t count;
+    VkSemaphore semaphores[SKIM_VULKAN_SEMAPHORES + 1];
+    uint64_t values[SKIM_VULKAN_SEMAPHORES + 1];
+} skim_vulkan_points;
+
 typedef struct skim_vulkan_queue {
     skim_backend_queue *base;
     skim_vulkan_device *device;
@@ -54,8 +61,9 @@ typedef struct skim_vulkan_queue {
     bool broken;  // what was recorded cannot be submitted any more
     bool failed;  // the last wait did: what it was for never lands
     VkSemaphore timeline;
-    uint64_t submitted, completed; // points
-    double work;                   // multiplications recorded since the last submission
+    uint64_t submitted, completed;     // points
+    double work;                       // multiplications recorded since the last submission
+    skim_vulkan_points waits, signals; // of the next submission
 
     // Since the last barrier: what ran, and what transfers touched.
     bool computed, transferred;

@@ -40,8 +40,17 @@ static bool is_needed(const skim_shape *shape, skim_vulkan_kernel kernel, skim_s
     }
 }
 
-// Every pipeline that verbs of the shape can take, on buffers in one piece.
-static skim_status build(skim_vulkan_queue *queue, const skim_shape *shape)
+// Whether buffers of so many slots can be in several pieces.
+static bool can_be_split(const skim_vulkan_queue *queue, const skim_shape *shape)
+{
+    uint64_t tokens = (uint64_t)shape->slots * shape->kv_heads * shape->page_size;
+    uint64_t token = ((uint64_t)shape->key_dim + shape->value_dim) * skim_type_size(shape->type);
+    const uint64_t size = queue->device->chunk_size;
+    return tokens > size / token || skim_vulkan_bounds_size(queue->device->base, shape) > size;
+}
+
+// Every pipeline that verbs of the shape can take, on buffers in one piece or in several.
+static skim_status build(skim_vulkan_queue *queue, const skim_shape *shape, bool split)
 {
     for (int kernel = 0; kernel < SKIM_VULKAN_KERNELS; kernel++) {
         for (int select = SKIM_SELECT_HEAD; select <= SKIM_SELECT_GROUP; select++) {
@@ -50,6 +59,8 @@ static skim_status build(skim_vulkan_queue *queue, const skim_shape *shape)
             skim_vulkan_constants constants = skim_vulkan_constants_of(queue->device, shape);
             if (kernel == SKIM_VULKAN_SELECT || kernel == SKIM_VULKAN_ATTEND)
                 skim_vulkan_set_lists(&constants, queue->device, shape, (skim_select_mode)select);
+            if (split)
+                constants.value[SKIM_SPEC_CHUNK_SHIFT] = queue->device->chunk_shift;
             VkPipeline pipeline;
             skim_status status =
                 skim_vulkan_pipeline_get(queue->device, (skim_vulkan_kernel)kernel, &constants,
@@ -72,7 +83,9 @@ skim_status skim_vulkan_queue_prepare(skim_backend_queue *base, const skim_shape
                          shape->max_tokens);
     skim_status status = grow_scratch(queue, shape);
     if (status == SKIM_OK)
-        status = build(queue, shape);
+        status = build(queue, shape, false);
+    if (status == SKIM_OK && can_be_split(queue, shape))
+        status = build(queue, shape, true);
     if (status == SKIM_OK)
         skim_vulkan_pipelines_save(queue->device);
     return status;

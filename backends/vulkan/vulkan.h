@@ -9,7 +9,15 @@
 
 extern const skim_backend skim_backend_vulkan;
 
-enum { SKIM_VULKAN_MARKS = 64, SKIM_VULKAN_PARTS_MAX = 64 };
+enum { SKIM_VULKAN_MARKS = 64, SKIM_VULKAN_PARTS_MAX = 64, SKIM_VULKAN_PHYSICAL_MAX = 64 };
+
+// How every buffer is used, the host's too.
+#define SKIM_VULKAN_BUFFER_USAGE                                                                   \
+    (VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT |                         \
+     VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT)
+
+// Bytes of the largest buffer: kernels count 31 bits of units of 16 bytes.
+#define SKIM_VULKAN_ADDRESSABLE ((uint64_t)1 << 35)
 
 // ---- kernels and pipelines
 
@@ -57,16 +65,23 @@ typedef struct skim_vulkan_device {
     VkPhysicalDevice physical;
     VkDevice handle;
     skim_vulkan_functions vk;
-    skim_mutex queue_mutex; // of what follows: the VkQueue is everybody's
+    bool imported;              // instance, device and queue are the host's
+    bool is_complete;           // vk is, and what was made with it is to be destroyed
+    skim_mutex queue_mutex;     // of the VkQueue, which is everybody's
+    skim_vulkan_lock host_lock; // of the host's, taken within it; may be none
     VkQueue queue;
+    skim_mutex idle_mutex;   // of what follows
     VkCommandPool wipe_pool; // of the command buffer that zeroes memory before it is released
     VkCommandBuffer wipe_commands;
+    VkSemaphore idle; // a timeline, signalled by those who wait for all that was submitted
+    uint64_t idle_value;
     uint32_t family;
     VkPhysicalDeviceMemoryProperties memory;
     bool has_budget;
-    atomic_ullong held;   // bytes of device memory
-    uint64_t chunk_size;  // bytes of a chunk of a buffer that is larger
-    uint32_t chunk_shift; // log2 of its units
+    atomic_ullong held;      // bytes of device memory
+    uint64_t allocation_max; // bytes of the driver's largest allocation
+    uint64_t chunk_size;     // bytes of a chunk of a buffer that is larger
+    uint32_t chunk_shift;    // log2 of its units
     uint32_t subgroup_size;
     double timestamp_period; // nanoseconds
     uint64_t timestamp_mask;
@@ -78,6 +93,14 @@ typedef struct skim_vulkan_device {
 skim_status skim_vulkan_commands_create(skim_vulkan_device *device, skim_error *error,
                                         VkCommandPool *pool, uint32_t count,
                                         VkCommandBuffer *commands);
+// A timeline semaphore at 0.
+VkResult skim_vulkan_timeline_create(skim_vulkan_device *device, VkSemaphore *timeline);
+// vkQueueSubmit of one batch, within the locks.
+VkResult skim_vulkan_submit(skim_vulkan_device *device, const VkSubmitInfo *info);
+// Submits commands (or none) and waits, outside the locks, until they and all that was submitted
+// before are done. With idle_mutex held. Notes a lost device.
+VkResult skim_vulkan_submit_and_wait(skim_vulkan_device *device, uint32_t count,
+                                     const VkCommandBuffer *commands);
 // Zeroes the buffer's first bytes and waits for it. What is lost is not zeroed.
 void skim_vulkan_wipe(skim_vulkan_device *device, const struct skim_vulkan_buffer *buffer,
                       uint64_t bytes);
@@ -120,6 +143,15 @@ static inline uint32_t skim_vulkan_head_chunks(const skim_shape *shape, uint32_t
     return shape->kv_heads * ((group + heads - 1) / heads);
 }
 
+// ---- the host's own objects (interop.c)
+
+// Takes the host's instance and physical device, and notes that the rest is the host's, too.
+skim_status skim_vulkan_import(skim_vulkan_device *device, const skim_vulkan_options *options,
+                               skim_error *error);
+skim_status skim_vulkan_buffer_wrap_handle(skim_buffer *buffer, uint64_t handle);
+skim_status skim_vulkan_queue_semaphore(skim_backend_queue *queue, uint64_t handle, uint64_t value,
+                                        bool signals);
+
 // ---- memory
 
 // A buffer's memory: one piece, or several of chunk_size bytes (the last may be smaller).
@@ -132,6 +164,7 @@ typedef struct skim_vulkan_chunk {
 
 typedef struct skim_vulkan_buffer {
     uint32_t count;
+    bool wrapped; // the host's
     skim_vulkan_chunk chunks[];
 } skim_vulkan_buffer;
 
@@ -139,6 +172,15 @@ static inline bool skim_vulkan_is_split(const skim_buffer *buffer)
 {
     return ((const skim_vulkan_buffer *)buffer->impl)->count > 1;
 }
+
+// Where a byte of a buffer is.
+uint64_t skim_vulkan_address(const skim_vulkan_device *device, const skim_vulkan_buffer *buffer,
+                             uint64_t offset);
+// The table that kernels find the pieces of a buffer by: struct Chunks of
+// shaders/vulkan/common.glsl. offset, a multiple of 16, is where what they look for begins.
+uint64_t skim_vulkan_table_size(const skim_vulkan_device *device, const skim_buffer *buffer);
+void skim_vulkan_fill_table(const skim_vulkan_device *device, const skim_buffer *buffer,
+                            uint64_t offset, char *table);
 
 // Memory that the host has mapped, coherent, with an address.
 typedef struct skim_vulkan_mapping {

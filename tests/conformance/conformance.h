@@ -3,6 +3,8 @@
 #ifndef SKIM_CONFORMANCE_H
 #define SKIM_CONFORMANCE_H
 
+#include "skim/base.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,11 +31,15 @@ typedef struct conformance_options {
     const char *device; // selector as skim_device_open takes it; NULL: "auto"
     uint64_t disable;   // SKIM_FEATURE_* bits not to use
     uint32_t threads;   // CPU only; 0: one per processor
+    // Vulkan only: most bytes of one piece of device memory (skim_vulkan_options); 0: the driver's
+    uint64_t allocation_max;
     bool quick;         // only the cases marked quick
     bool stop;          // stop at the first failure
     const char *filter; // only cases whose name contains this; NULL or "": all
     uint32_t every;     // of those only the first and every so manieth after it; 0: all
     uint64_t seed;      // 0: CONFORMANCE_DEFAULT_SEED
+    // Opens the device instead of what is above, with errors on the runtime; NULL: that.
+    skim_status (*open)(void *user, skim_runtime *runtime, skim_device **device);
     // Called after each case from the calling thread; may be NULL. A result's text ends with no
     // newline.
     void (*report)(void *user, const conformance_result *result);

@@ -59,6 +59,11 @@ bool ok(context *ctx, skim_status status, const char *call)
     if (!text[0]) {
         skim_device_error(ctx->device, text, sizeof text);
     }
+    // What a device with small pieces of memory cannot take is the pieces' doing, not the kernels'.
+    if (status == SKIM_UNSUPPORTED && ctx->options->allocation_max > 0 &&
+        strstr(text, "lies across two allocations")) {
+        return skip(ctx, "%s: %s", call, text);
+    }
     return fail(ctx, "%s: %s: %s", call, skim_status_name(status), text);
 }
 

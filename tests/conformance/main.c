@@ -10,7 +10,8 @@ static int usage(void)
 {
     fputs(
         "usage: conformance [--device SEL] [--quick] [--filter TEXT] [--every N] [--seed N]\n"
-        "                   [--threads N] [--disable FEATURE,...] [--stop] [--verbose] [--list]\n",
+        "                   [--threads N] [--disable FEATURE,...] [--allocation-max BYTES]\n"
+        "                   [--stop] [--verbose] [--list]\n",
         stderr);
     return 2;
 }
@@ -31,6 +32,9 @@ static bool parse_value(conformance_options *options, const char *name, const ch
         return conformance_parse_features(value, &options->disable);
     } else if (strcmp(name, "--seed") == 0) {
         options->seed = strtoull(value, &end, 10);
+        return *value && !*end;
+    } else if (strcmp(name, "--allocation-max") == 0) {
+        options->allocation_max = strtoull(value, &end, 10);
         return *value && !*end;
     } else if (strcmp(name, "--every") == 0) {
         options->every = (uint32_t)strtoul(value, &end, 10);

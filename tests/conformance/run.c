@@ -1,4 +1,5 @@
 // Runs the table on one device.
+#include "skim/vulkan.h"
 #include "suite.h"
 
 #include <math.h>
@@ -76,6 +77,11 @@ static void add_command(context *ctx, const char *name)
     if (options->threads) {
         snprintf(threads, sizeof threads, " --threads %u", options->threads);
     }
+    char allocation[48] = "";
+    if (options->allocation_max) {
+        snprintf(allocation, sizeof allocation, " --allocation-max %llu",
+                 (unsigned long long)options->allocation_max);
+    }
     char disable[128] = "";
     for (uint32_t bit = 0; bit < 64; bit++) {
         const char *feature = skim_feature_name(options->disable & (uint64_t)1 << bit);
@@ -85,9 +91,9 @@ static void add_command(context *ctx, const char *name)
                      length ? "," : " --disable ", feature);
         }
     }
-    snprintf(text, size, "\n  again: skim conform --filter '%s' --seed %llu --device %s%s%s", name,
-             (unsigned long long)seed_of(options), options->device ? options->device : "auto",
-             threads, disable);
+    snprintf(text, size, "\n  again: skim conform --filter '%s' --seed %llu --device %s%s%s%s",
+             name, (unsigned long long)seed_of(options), options->device ? options->device : "auto",
+             threads, disable, allocation);
 }
 
 static void run_case(context *ctx, const test_case *it, conformance_result *result)
@@ -149,8 +155,17 @@ static conformance_status open_device(context *ctx, char *error, size_t error_si
     }
     skim_device_options open = {
         .size_of = sizeof open, .disable = options->disable, .threads = options->threads};
-    status = skim_device_open(ctx->runtime, options->device ? options->device : "auto", &open,
-                              &ctx->device);
+    skim_vulkan_options vulkan = {.size_of = sizeof vulkan,
+                                  .disable = options->disable,
+                                  .allocation_max = options->allocation_max,
+                                  .selector = options->device};
+    if (options->open)
+        status = options->open(options->user, ctx->runtime, &ctx->device);
+    else if (options->allocation_max > 0)
+        status = skim_vulkan_device_open(ctx->runtime, &vulkan, &ctx->device);
+    else
+        status = skim_device_open(ctx->runtime, options->device ? options->device : "auto", &open,
+                                  &ctx->device);
     if (status != SKIM_OK) {
         char text[300] = "";
         skim_runtime_error(ctx->runtime, text, sizeof text);

@@ -54,6 +54,7 @@ int conform_run(const struct settings *settings)
     conformance_options options = {.device = settings->device,
                                    .threads = settings->threads,
                                    .disable = settings->disable,
+                                   .allocation_max = settings->allocation_max,
                                    .quick = settings->quick,
                                    .filter = settings->filter,
                                    .seed = settings->seed,

@@ -78,6 +78,7 @@ struct settings {
     // conform
     bool quick;
     char *filter;
+    uint64_t allocation_max;
     uint64_t seed; // evaluate's too
 };
 
