@@ -124,7 +124,7 @@ static void a_tensor_of_more_than_4_gib_is_counted_whole(void **state)
     (void)state;
     uint64_t address = 0;
     uint32_t token = 0, head = 0;
-    // 2^20 tokens, 2^13 elements apart: 2^33 elements, and 2^35 bytes of f32.
+    // 2^20 tokens, 2^13 elements apart: 2^33 elements, 2^34 bytes.
     skim_tensor tensor = {.type = SKIM_F16, .token_stride = 1 << 13, .head_stride = 1 << 7};
     rig *r = make(17 * GIB, 35, true);
     tensor.buffer = &r->buffer;

@@ -349,6 +349,7 @@ skim_vulkan_options host_options(host_app *host)
 {
     return (skim_vulkan_options){
         .size_of = sizeof(skim_vulkan_options),
+        .disable = SKIM_FEATURE_WIDE, // what lavapipe compiles fastest
         .instance = host->instance,
         .physical_device = host->physical,
         .device = host->device,
