@@ -30,6 +30,25 @@ class Headers(unittest.TestCase):
                 self.assertEqual(result.returncode, 0, result.stderr)
 
 
+    def test_the_vulkan_header_goes_with_vulkans_own_before_and_after_it(self):
+        own, foreign = '#include "skim/vulkan.h"\n', "#include <vulkan/vulkan_core.h>\n"
+        body = ("void use(skim_vulkan_options *options, VkInstance instance, VkQueue queue, VkBuffer buffer);\n"
+                "void use(skim_vulkan_options *options, VkInstance instance, VkQueue queue, VkBuffer buffer)\n"
+                "{ options->instance = instance; options->queue = queue;\n"
+                "options->get_instance_proc_addr = vkGetInstanceProcAddr;\n"
+                "skim_vulkan_buffer_wrap(NULL, (uint64_t)buffer, 1, NULL); }\n")
+        for compiler, language, standard in COMPILERS:
+            found = shutil.which(compiler) and subprocess.run([compiler, "-x", language, "-fsyntax-only", "-"],
+                                                              input=foreign, capture_output=True, text=True)
+            if not found or found.returncode != 0:
+                continue
+            for program in (own + foreign + body, foreign + own + body):
+                with self.subTest(compiler=compiler, standard=standard):
+                    result = subprocess.run(
+                        [compiler, "-x", language, f"-std={standard}", *FLAGS, f"-I{FOLDER}", "-"],
+                        input=program, capture_output=True, text=True)
+                    self.assertEqual(result.returncode, 0, result.stderr)
+
     def test_the_example_of_the_readme_compiles(self):
         (code,) = re.findall(r"^```c\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
         include, body = code.split("\n", 1)
