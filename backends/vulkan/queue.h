@@ -37,7 +37,7 @@ typedef struct skim_vulkan_mark {
 
 // A range of a buffer that a transfer wrote or read since the last barrier.
 typedef struct skim_vulkan_range {
-    const skim_buffer *buffer;
+    VkBuffer buffer; // its first piece: the host may have wrapped it twice
     uint64_t begin, end;
 } skim_vulkan_range;
 

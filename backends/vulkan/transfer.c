@@ -108,10 +108,15 @@ skim_status skim_vulkan_stage(skim_vulkan_queue *queue, uint64_t size, skim_vulk
 
 // ---- ordering
 
-// Notes that a transfer touches a range. Transfers to places of their own run side by side.
-static void touch(skim_vulkan_queue *queue, const skim_buffer *buffer, uint64_t offset,
-                  uint64_t size)
+static VkBuffer first_piece(const skim_buffer *buffer)
 {
+    return ((const skim_vulkan_buffer *)buffer->impl)->chunks[0].buffer;
+}
+
+// Notes that a transfer touches a range. Transfers to places of their own run side by side.
+static void touch(skim_vulkan_queue *queue, const skim_buffer *of, uint64_t offset, uint64_t size)
+{
+    const VkBuffer buffer = first_piece(of);
     bool waits = queue->computed || queue->range_count == SKIM_VULKAN_RANGES ||
                  (queue->transferred && queue->range_count == 0);
     for (uint32_t i = 0; i < queue->range_count && !waits; i++) {
@@ -136,7 +141,7 @@ static void touch_both(skim_vulkan_queue *queue, const skim_buffer *source, uint
     touch(queue, destination, destination_offset, size);
     if (queue->range_count == 1 && first > 0) // a barrier came in between: note the source again
         queue->ranges[queue->range_count++] = (skim_vulkan_range){
-            .buffer = source, .begin = source_offset, .end = source_offset + size};
+            .buffer = first_piece(source), .begin = source_offset, .end = source_offset + size};
 }
 
 // ---- recording

@@ -123,6 +123,7 @@ typedef struct skim_vulkan_options {
 // What a VkDevice was created with cannot be asked: besides options.features, Skim finds out what
 // the physical device, the queue's family and the table of functions tell.
 // Blocks while the driver initialises. Thread-safe.
+// skim_device_info.selector is empty if the host's device is none of those that were found.
 // Errors: SKIM_INVALID (some of the handles without the others, handles that do not belong
 // together, only one of lock and unlock, allocation_max below 65536, a selector of no Vulkan
 // device), SKIM_NO_DEVICE (without a device of the host's: none that is usable, see the runtime's

@@ -398,6 +398,38 @@ static void wrapped_and_split_buffers_go_together(void **state)
     host_buffer_destroy(&app, &shared);
 }
 
+// Two buffers of Skim's, one VkBuffer: what goes through both stays in order. (That it would not
+// shows under the validation layer.)
+static void a_buffer_that_is_wrapped_twice_is_one(void **state)
+{
+    (void)state;
+    skim_device *device = import();
+    skim_queue *queue = NULL;
+    OK(skim_queue_create(device, &queue));
+    host_buffer shared = host_buffer_create(&app, 4096, wanted_usage(), false);
+    skim_buffer *wrapped[2] = {NULL, NULL};
+    unsigned char bytes[4096], seen[4096];
+    for (int i = 0; i < 2; i++)
+        OK(skim_vulkan_buffer_wrap(device, (uint64_t)shared.handle, 4096, &wrapped[i]));
+    for (int i = 0; i < 4; i++) {
+        memset(bytes, 1 + i, sizeof bytes);
+        memset(seen, 0, sizeof seen);
+        OK(skim_queue_upload(queue, wrapped[i % 2], 0, bytes, sizeof bytes));
+        OK(skim_queue_zero(queue, wrapped[1 - i % 2], 1024, 512));
+        OK(skim_queue_copy(queue, wrapped[i % 2], 1280, wrapped[1 - i % 2], 2048, 512));
+        OK(skim_queue_download(queue, wrapped[i / 2], 0, seen, sizeof seen));
+        OK(skim_queue_finish(queue));
+        memset(bytes + 1024, 0, 512);
+        memcpy(bytes + 2048, bytes + 1280, 512);
+        assert_memory_equal(seen, bytes, sizeof bytes);
+    }
+    for (int i = 0; i < 2; i++)
+        skim_buffer_destroy(wrapped[i]);
+    skim_queue_destroy(queue);
+    skim_device_close(device);
+    host_buffer_destroy(&app, &shared);
+}
+
 // ---- semaphores
 
 // The host fills the buffer only after Skim's work was submitted: Skim must not have looked before.
@@ -739,6 +771,7 @@ int main(int count, char **values)
         TEST(features_that_were_not_enabled_are_not_used),
         TEST(a_hosts_buffer_holds_inputs_and_results),
         TEST(wrapped_and_split_buffers_go_together),
+        TEST(a_buffer_that_is_wrapped_twice_is_one),
         TEST(work_waits_for_the_hosts_semaphore),
         TEST(a_signal_comes_with_its_submission),
         TEST(cases_of_the_suite_pass_beside_the_hosts_work),
