@@ -8,11 +8,10 @@
 
 static int usage(void)
 {
-    fputs(
-        "usage: conformance [--device SEL] [--quick] [--filter TEXT] [--every N] [--seed N]\n"
-        "                   [--threads N] [--disable FEATURE,...] [--allocation-max BYTES]\n"
-        "                   [--stop] [--verbose] [--list]\n",
-        stderr);
+    fputs("usage: conformance [--device SEL] [--quick] [--filter TEXT] [--every N] [--seed N]\n"
+          "                   [--threads N] [--disable FEATURE,...] [--allocation-max BYTES]\n"
+          "                   [--stop] [--verbose] [--list]\n",
+          stderr);
     return 2;
 }
 
@@ -115,6 +114,10 @@ int main(int count, char **values)
     }
     char error[400];
     conformance_totals totals;
+    // Only Vulkan's devices have memory in pieces.
+    if (!parsed.options.device && parsed.options.allocation_max) {
+        parsed.options.device = "vulkan";
+    }
     const char *device = parsed.options.device ? parsed.options.device : "auto";
     conformance_status status = conformance_run(&parsed.options, &totals, error, sizeof error);
     if (status == CONFORMANCE_NO_DEVICE) {

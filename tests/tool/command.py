@@ -792,6 +792,9 @@ class Conform(Case):
         self.fails(1, "no cuda device: ", "conform", "--device", "cuda")
         self.fails(2, "0 to 1024", "conform", "--threads", "2000")
         self.fails(2, "", "conform", "--seed", "x")
+        self.fails(2, "", "conform", "--allocation-max", "x")
+        self.fails(1, '"cpu" selects no Vulkan device', "conform", "--device", "cpu", "--allocation-max", "65536")
+        self.fails(1, "allocation_max is 100;", "conform", "--device", "vulkan", "--allocation-max", "100")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ int conform_run(const struct settings *settings)
                                    .seed = settings->seed,
                                    .report = report_and_show,
                                    .user = &shown};
+    if (!options.device && options.allocation_max) // which only Vulkan's devices have
+        options.device = "vulkan";
     conformance_totals totals = {0};
     char error[512] = "";
     conformance_list(&options, count, &shown.of);
@@ -73,7 +75,7 @@ int conform_run(const struct settings *settings)
     int failed = EXIT_DONE;
     if (settings->json)
         failed = report_json(json_pack(
-            "{s:s, s:I, s:I, s:I, s:o}", "device", settings->device ? settings->device : "auto",
+            "{s:s, s:I, s:I, s:I, s:o}", "device", options.device ? options.device : "auto",
             "passed", (json_int_t)totals.passed, "failed", (json_int_t)totals.failed, "skipped",
             (json_int_t)totals.skipped, "cases", shown.run.cases));
     else
