@@ -132,7 +132,9 @@ static void requirements_are_data(void **state)
         seen |= item.feature;
     }
     assert_int_equal(seen, SKIM_VULKAN_FEATURE_STORAGE_16BIT | SKIM_VULKAN_FEATURE_BUFFER_ADDRESS |
-                               SKIM_VULKAN_FEATURE_TIMELINE | SKIM_VULKAN_FEATURE_FLOAT16);
+                               SKIM_VULKAN_FEATURE_TIMELINE | SKIM_VULKAN_FEATURE_FLOAT16 |
+                               SKIM_VULKAN_FEATURE_SUBGROUP_SIZE |
+                               SKIM_VULKAN_FEATURE_FULL_SUBGROUPS);
 }
 
 static void refused(rig *r, skim_vulkan_options options, skim_status status, const char *words)

@@ -72,6 +72,7 @@ static bool find_physical(host_app *host, uint32_t queue_flags)
 typedef struct host_features {
     VkPhysicalDeviceVulkan11Features of_11;
     VkPhysicalDeviceVulkan12Features of_12;
+    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroups;
 } host_features;
 
 // A feature by the names that the requirements have it under.
@@ -88,6 +89,10 @@ static VkBool32 *find_feature(host_features *features, const char *structure, co
         {"VkPhysicalDeviceVulkan12Features", "timelineSemaphore",
          &features->of_12.timelineSemaphore},
         {"VkPhysicalDeviceVulkan12Features", "shaderFloat16", &features->of_12.shaderFloat16},
+        {"VkPhysicalDeviceSubgroupSizeControlFeatures", "subgroupSizeControl",
+         &features->subgroups.subgroupSizeControl},
+        {"VkPhysicalDeviceSubgroupSizeControlFeatures", "computeFullSubgroups",
+         &features->subgroups.computeFullSubgroups},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(known[i].structure, structure) == 0 && strcmp(known[i].name, name) == 0)
@@ -96,12 +101,16 @@ static VkBool32 *find_feature(host_features *features, const char *structure, co
     return NULL;
 }
 
-static void chain(host_features *features)
+// subgroups: with the structure of an extension.
+static void chain(host_features *features, bool subgroups)
 {
     memset(features, 0, sizeof *features);
     features->of_11.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES;
     features->of_11.pNext = &features->of_12;
     features->of_12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
+    features->of_12.pNext = subgroups ? &features->subgroups : NULL;
+    features->subgroups.sType =
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT;
 }
 
 static bool has_extension(const host_app *host, const char *name)
@@ -122,8 +131,9 @@ static bool choose_features(host_app *host, uint32_t items, bool optional, host_
                             const char **extensions, uint32_t *extension_count)
 {
     host_features there;
-    chain(&there);
-    chain(features);
+    const bool subgroups = has_extension(host, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+    chain(&there, subgroups);
+    chain(features, subgroups && optional);
     VkPhysicalDeviceFeatures2 query = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
                                        .pNext = &there.of_11};
     host->GetPhysicalDeviceFeatures2(host->physical, &query);
@@ -302,7 +312,7 @@ static VKAPI_ATTR void VKAPI_CALL spied_features(VkPhysicalDevice device,
             strcmp(spy.missing_feature, "storageBuffer16BitAccess") == 0)
             continue;
         // The member has the same place in a copy.
-        chain(&copy);
+        chain(&copy, false);
         size_t place = (size_t)((char *)find_feature(&copy, "VkPhysicalDeviceVulkan12Features",
                                                      spy.missing_feature) -
                                 (char *)&copy.of_12);

@@ -42,14 +42,14 @@ static skim_device *import(void)
     return device;
 }
 
-static void check_model(const decoder_data *data)
+static void check_decoder(const decoder_data *data)
 {
     double difference = decoder_difference(data, &expected);
     if (!(difference <= TOLERANCE))
         fail_msg("results differ by %g from the CPU's", difference);
 }
 
-static decoder_data *take_model(void)
+static decoder_data *take_decoder(void)
 {
     decoder_data *data = malloc(sizeof *data);
     assert_non_null(data);
@@ -70,9 +70,9 @@ static void a_hosts_device_gives_the_results_of_the_cpu(void **state)
     // The selector is that of the same device among those found, if it is one of them.
     if (info.selector[0])
         assert_memory_equal(info.selector, "vulkan:", 7);
-    decoder_data *data = take_model();
+    decoder_data *data = take_decoder();
     OK(decoder_run(device, data));
-    check_model(data);
+    check_decoder(data);
     free(data);
     skim_device_close(device);
     assert_true(atomic_load(&spy.submissions) > 0);
@@ -144,10 +144,10 @@ static void the_host_works_on_the_same_queue_meanwhile(void **state)
     busy_host busy;
     pthread_t thread;
     start_host(&busy, &thread);
-    decoder_data *data = take_model();
+    decoder_data *data = take_decoder();
     OK(decoder_run(device, data));
     stop_host(&busy, thread);
-    check_model(data);
+    check_decoder(data);
     free(data);
     skim_device_close(device);
 }
@@ -175,14 +175,14 @@ static void several_devices_work_at_once(void **state)
     OK(skim_vulkan_device_open(runtime, &own, &runs[2].device));
     pthread_t threads[3];
     for (int i = 0; i < 3; i++) {
-        runs[i].data = take_model();
+        runs[i].data = take_decoder();
         assert_int_equal(pthread_create(&threads[i], NULL, run_device, &runs[i]), 0);
     }
     for (int i = 0; i < 3; i++)
         pthread_join(threads[i], NULL);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(runs[i].status, SKIM_OK);
-        check_model(runs[i].data);
+        check_decoder(runs[i].data);
         free(runs[i].data);
         skim_device_close(runs[i].device);
     }
@@ -198,9 +198,9 @@ static void a_host_without_a_lock_or_a_function_does_as_well(void **state)
     options.lock = (skim_vulkan_lock){0};
     skim_device *device = NULL;
     OK(skim_vulkan_device_open(runtime, &options, &device));
-    decoder_data *data = take_model();
+    decoder_data *data = take_decoder();
     OK(decoder_run(device, data));
-    check_model(data);
+    check_decoder(data);
     free(data);
     skim_device_close(device);
     assert_int_equal(atomic_load(&spy.submissions), 0); // nobody looked
@@ -210,28 +210,36 @@ static void a_host_without_a_lock_or_a_function_does_as_well(void **state)
 static void features_that_were_not_enabled_are_not_used(void **state)
 {
     (void)state;
-    skim_vulkan_options options = host_options(&app);
-    uint64_t used[2] = {0, 0};
-    assert_int_equal(app.features & SKIM_VULKAN_FEATURE_FLOAT16, 0);
+    const uint64_t of_subgroups =
+        SKIM_VULKAN_FEATURE_SUBGROUP_SIZE | SKIM_VULKAN_FEATURE_FULL_SUBGROUPS;
+    uint64_t used[3] = {0, 0, 0};
+    assert_int_equal(app.features & (SKIM_VULKAN_FEATURE_FLOAT16 | of_subgroups), 0);
     host_app rich;
     char reason[100];
     assert_true(host_open(&rich, VK_API_VERSION_1_2, true, reason, sizeof reason));
-    for (int i = 0; i < 2; i++) {
+    // Without them, with them, and with half of what subgroups need.
+    for (int i = 0; i < 3; i++) {
         host_spy_reset(i ? &rich : &app);
-        options = host_options(i ? &rich : &app);
+        skim_vulkan_options options = host_options(i ? &rich : &app);
+        if (i == 2)
+            options.features &= ~SKIM_VULKAN_FEATURE_FULL_SUBGROUPS;
         skim_device *device = NULL;
         OK(skim_vulkan_device_open(runtime, &options, &device));
         skim_limits limits = {.size_of = sizeof limits};
         assert_int_equal(skim_device_get_limits(device, &limits), SKIM_OK);
-        used[i] = limits.features & SKIM_FEATURE_FP16;
-        decoder_data *data = take_model();
+        used[i] = limits.features & (SKIM_FEATURE_FP16 | SKIM_FEATURE_SUBGROUPS);
+        decoder_data *data = take_decoder();
         OK(decoder_run(device, data));
-        check_model(data);
+        check_decoder(data);
         free(data);
         skim_device_close(device);
     }
+    const uint64_t fp16 = rich.features & SKIM_VULKAN_FEATURE_FLOAT16 ? SKIM_FEATURE_FP16 : 0;
+    const uint64_t subgroups =
+        (rich.features & of_subgroups) == of_subgroups ? SKIM_FEATURE_SUBGROUPS : 0;
     assert_int_equal(used[0], 0);
-    assert_int_equal(used[1] != 0, (rich.features & SKIM_VULKAN_FEATURE_FLOAT16) != 0);
+    assert_int_equal(used[1], fp16 | subgroups);
+    assert_int_equal(used[2], fp16);
     host_spy_reset(&app);
     host_close(&rich);
 }
@@ -264,7 +272,7 @@ static void a_hosts_buffer_holds_inputs_and_results(void **state)
     decoder_session session;
     OK(decoder_open(device, &session));
 
-    decoder_data *data = take_model();
+    decoder_data *data = take_decoder();
     memcpy(near.bytes, data, sizeof *data);
     VkCommandBuffer commands = host_begin(&app, app.pool);
     host_record_copy(&app, commands, near.handle, 0, shared.handle, 0, sizeof *data);
@@ -278,7 +286,7 @@ static void a_hosts_buffer_holds_inputs_and_results(void **state)
     host_submit(&app, commands, timeline, 2, timeline, 3);
     host_wait(&app, timeline, 3);
     memcpy(data, near.bytes, sizeof *data);
-    check_model(data);
+    check_decoder(data);
 
     decoder_close(&session);
     skim_buffer_destroy(wrapped);
@@ -373,7 +381,7 @@ static void wrapped_and_split_buffers_go_together(void **state)
     options.allocation_max = 65536;
     OK(skim_vulkan_device_open(runtime, &options, &device));
     host_buffer shared = host_buffer_create(&app, POOL_FLOATS * 4, wanted_usage(), false);
-    decoder_data *results[2] = {take_model(), take_model()};
+    decoder_data *results[2] = {take_decoder(), take_decoder()};
     for (int i = 0; i < 2; i++) {
         skim_device *on = i ? device : cpu;
         skim_buffer *keys = NULL, *values = NULL, *bounds = NULL;
