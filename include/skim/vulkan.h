@@ -92,8 +92,8 @@ typedef struct skim_vulkan_options {
     // Bytes of the largest piece of device memory, at least 65536; 0: what the driver says. Rounded
     // down to a power of two. A larger buffer lies in several pieces. Keys, values and bounds may
     // lie anywhere; any other tensor of a call must lie within one piece, counted from the start of
-    // its buffer, or the call is SKIM_UNSUPPORTED. What the library keeps beside those is not limited
-    // by it: staging, scratch, a cache's tables, scores and lists.
+    // its buffer, or the call is SKIM_UNSUPPORTED. What the library keeps beside those is not
+    // limited by it: staging, scratch, a cache's tables, scores and lists.
     uint64_t allocation_max;
 
     // Without a device of the host's: which one to open, "vulkan", "vulkan:1" or a UUID. NULL:
