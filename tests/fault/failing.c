@@ -85,9 +85,59 @@ void fault_reset(const fault_variant *variant, const fault_plan *plan)
     now->violation[0] = '\0';
 }
 
-void fault_arm(void)
+void fault_arm(bool device)
 {
+    (void)device; // which makes no calls before it is opened
     fault_now.armed = true;
+}
+
+const char *fault_selector(void)
+{
+    return "cpu";
+}
+
+skim_log fault_log(void)
+{
+    return (skim_log){0};
+}
+
+skim_store fault_store(void)
+{
+    return (skim_store){0};
+}
+
+static skim_status expected_status(void)
+{
+    switch (fault_now.plan.kind) {
+    case FAULT_ALLOCATION:
+        return SKIM_NO_MEMORY;
+    case FAULT_ENTRY:
+        return fault_now.plan.status;
+    case FAULT_LOSS:
+        return SKIM_DEVICE_LOST;
+    default:
+        return SKIM_FAILED;
+    }
+}
+
+bool fault_permits(skim_status status)
+{
+    return status == expected_status();
+}
+
+// Without memory there may have been another way; failed work is told by a wait.
+bool fault_permits_success(const skim_device *device)
+{
+    (void)device;
+    fault_kind kind = fault_now.plan.kind;
+    return kind == FAULT_ALLOCATION || kind == FAULT_WORK || kind == FAULT_NONE;
+}
+
+void fault_check_closed(void)
+{
+    if (fault_now.buffers || fault_now.queues || fault_now.devices)
+        fault_violation("%u buffers, %u queues and %u devices are left", fault_now.buffers,
+                        fault_now.queues, fault_now.devices);
 }
 
 void fault_lift(void)
@@ -668,5 +718,11 @@ static skim_status failing_prepare(skim_backend_queue *base, const skim_shape *s
     .select = failing_select, .attend = failing_attend, .submit = failing_submit,                  \
     .wait = failing_wait, .discard = failing_discard, .mark_time = failing_mark_time
 
-const skim_backend fault_backend = {FAILING_ENTRIES};
-const skim_backend fault_fused_backend = {FAILING_ENTRIES, .decode = failing_decode};
+static const skim_backend plain_backend = {FAILING_ENTRIES};
+static const skim_backend fused_backend = {FAILING_ENTRIES, .decode = failing_decode};
+
+const skim_registration *fault_registration(void)
+{
+    static const skim_registration plain = {"cpu", &plain_backend}, fused = {"cpu", &fused_backend};
+    return fault_now.variant.fused ? &fused : &plain;
+}

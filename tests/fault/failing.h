@@ -40,15 +40,18 @@ typedef enum fault_kind {
     FAULT_WORK,       // half of a submission is executed, and the wait for it says SKIM_FAILED
     FAULT_THREAD,     // a thread cannot be started
     FAULT_LOSS,       // the device is lost, at a call of any entry
+    FAULT_DRIVER,     // of a driver: an entry point gives a result and does nothing
     FAULT_KINDS
 } fault_kind;
 
 typedef struct fault_plan {
     fault_kind kind;
     fault_entry entry;  // of FAULT_ENTRY
+    uint32_t call;      // of a driver, which has entry points of its own
+    int32_t result;     // that it gives
     uint32_t index;     // which one fails, counted from arming
     bool persistent;    // and all after it, until the plan is lifted
-    skim_status status; // of FAULT_ENTRY
+    skim_status status; // of FAULT_ENTRY; what result becomes
 } fault_plan;
 
 // How the CPU presents itself.
@@ -56,6 +59,7 @@ typedef struct fault_variant {
     const char *name;
     bool hidden; // as a device whose memory the host cannot reach
     bool fused;  // with a fused decode
+    const void *driver; // of a driver: how that one presents itself
 } fault_variant;
 
 typedef struct fault_control {
@@ -77,14 +81,26 @@ typedef struct fault_control {
 } fault_control;
 
 extern fault_control fault_now;
-extern const skim_backend fault_backend;
-extern const skim_backend fault_fused_backend;
+
+// The backend under test, what device_open is told, and where its messages go.
+const skim_registration *fault_registration(void);
+const char *fault_selector(void);
+skim_log fault_log(void);
+skim_store fault_store(void);
 
 // Sets the variant and the plan, not armed, all counts zero; what is alive stays counted.
 void fault_reset(const fault_variant *variant, const fault_plan *plan);
 
-// From here on calls count, and the plan applies.
-void fault_arm(void);
+// From here on calls count, and the plan applies; to the device only if that is asked for.
+void fault_arm(bool device);
+
+// Whether a call that was made while the plan applied may fail with the status; and whether one may
+// succeed though something that it made failed.
+bool fault_permits(skim_status status);
+bool fault_permits_success(const skim_device *device);
+
+// Everything was destroyed: a violation if something is left.
+void fault_check_closed(void);
 
 // Ends the plan: everything works again, except that a lost device stays lost.
 void fault_lift(void);

@@ -164,20 +164,6 @@ void world_before(world *w, world_object object, const char *call)
     capture(w, &w->before);
 }
 
-static skim_status expected_status(void)
-{
-    switch (fault_now.plan.kind) {
-    case FAULT_ALLOCATION:
-        return SKIM_NO_MEMORY;
-    case FAULT_ENTRY:
-        return fault_now.plan.status;
-    case FAULT_LOSS:
-        return SKIM_DEVICE_LOST;
-    default:
-        return SKIM_FAILED;
-    }
-}
-
 static void check_failure(world *w, skim_status status)
 {
     char text[SKIM_ERROR_SIZE] = "";
@@ -194,9 +180,9 @@ static void check_failure(world *w, skim_status status)
     if (!fired)
         world_problem(w, "failed (%s: \"%s\"), and no fault was injected", skim_status_name(status),
                       text);
-    if (status != expected_status())
-        world_problem(w, "answered \"%s\" (\"%s\") to a fault that means \"%s\"",
-                      skim_status_name(status), text, skim_status_name(expected_status()));
+    if (!fault_permits(status))
+        world_problem(w, "answered \"%s\" (\"%s\"), which the fault does not mean",
+                      skim_status_name(status), text);
     if (w->object != ON_NONE && strlen(text) < 8)
         world_problem(w, "left no sentence (\"%s\") with the failure", text);
     // What could not be submitted at all counts as failed work.
@@ -209,10 +195,10 @@ static void check_failure(world *w, skim_status status)
 static void check_success(world *w)
 {
     uint32_t fired = fault_now.fired - w->fired_before;
-    if (fired > 0 && fault_now.plan.kind == FAULT_ALLOCATION)
-        w->absorbed += fired;
-    else if (fired > 0 && fault_now.plan.kind != FAULT_WORK && fault_now.plan.kind != FAULT_NONE)
+    if (fired > 0 && !fault_permits_success(w->device))
         world_problem(w, "succeeded, though a call that it made failed");
+    if (fault_now.plan.kind != FAULT_WORK)
+        w->absorbed += fired;
 }
 
 bool world_again(world *w, skim_status status)
@@ -254,7 +240,7 @@ void world_done(world *w)
 static skim_status open_device(world *w)
 {
     const skim_device_options options = {.size_of = sizeof options, .threads = THREADS};
-    DO(w, ON_RUNTIME, skim_device_open(w->runtime, "cpu", &options, &w->device));
+    DO(w, ON_RUNTIME, skim_device_open(w->runtime, fault_selector(), &options, &w->device));
     DO(w, ON_DEVICE, skim_queue_create(w->device, &w->queue));
     static const struct {
         uint32_t q_heads, kv_heads, dim;
@@ -299,13 +285,15 @@ skim_status world_open(world *w, const char *name, const world_options *wanted, 
     if (!w->results)
         w->results = malloc(WORLD_RESULTS);
     if (fresh)
-        fault_arm();
+        fault_arm(false);
     const skim_runtime_options options = {.size_of = sizeof options,
-                                          .allocator = fault_allocator()};
-    const skim_registration registration = {"cpu", fault_now.variant.fused ? &fault_fused_backend
-                                                                           : &fault_backend};
+                                          .allocator = fault_allocator(),
+                                          .log = fault_log(),
+                                          .store = fault_store()};
     if (!w->runtime)
-        DO(w, ON_NONE, skim_runtime_create_with(&options, &registration, 1, &w->runtime));
+        DO(w, ON_NONE, skim_runtime_create_with(&options, fault_registration(), 1, &w->runtime));
+    if (fresh)
+        fault_arm(true);
     PASS(open_device(w));
     if (wanted->prefill > 0) {
         PASS(world_create_sequence(w, 0));
@@ -316,7 +304,7 @@ skim_status world_open(world *w, const char *name, const world_options *wanted, 
             done += part;
         }
     }
-    fault_arm();
+    fault_arm(true);
     return SKIM_OK;
 }
 
@@ -371,11 +359,9 @@ void world_close_device(world *w)
     w->queue = NULL;
     w->device = NULL;
     memset(w->buffers, 0, sizeof w->buffers);
+    fault_check_closed();
     if (fault_now.violation[0])
         world_problem(w, "%s", fault_now.violation);
-    if (fault_now.buffers || fault_now.queues || fault_now.devices)
-        world_problem(w, "%u buffers, %u queues and %u devices are left", fault_now.buffers,
-                      fault_now.queues, fault_now.devices);
 }
 
 void world_close(world *w)
