@@ -84,8 +84,10 @@ static skim_status create_buffer(skim_device *base, uint64_t size, bool mapped, 
         .usage = SKIM_VULKAN_BUFFER_USAGE,
     };
     VkResult result = device->vk.CreateBuffer(device->handle, &info, NULL, &chunk->buffer);
-    if (result != VK_SUCCESS)
+    if (result != VK_SUCCESS) {
+        chunk->buffer = VK_NULL_HANDLE; // a call that failed may have written anything
         return skim_vulkan_fail(base, error, result, "vkCreateBuffer");
+    }
 
     VkMemoryRequirements needs;
     device->vk.GetBufferMemoryRequirements(device->handle, chunk->buffer, &needs);
@@ -109,6 +111,8 @@ static skim_status create_buffer(skim_device *base, uint64_t size, bool mapped, 
         .memoryTypeIndex = type,
     };
     result = device->vk.AllocateMemory(device->handle, &allocation, NULL, &chunk->memory);
+    if (result != VK_SUCCESS)
+        chunk->memory = VK_NULL_HANDLE;
     if (result == VK_ERROR_OUT_OF_DEVICE_MEMORY)
         return out_of_memory(base, error, size);
     if (result != VK_SUCCESS)

@@ -127,6 +127,8 @@ static VkResult create_cache(skim_vulkan_device *device)
     }
     VkResult result =
         device->vk.CreatePipelineCache(device->handle, &info, NULL, &device->pipelines.cache);
+    if (result != VK_SUCCESS)
+        device->pipelines.cache = VK_NULL_HANDLE;
     skim_release(device->base->host, data, size);
     return result;
 }
@@ -170,7 +172,9 @@ skim_status skim_vulkan_pipelines_init(skim_vulkan_device *device, skim_error *e
     skim_mutex_init(&pipelines->mutex);
     VkResult result =
         device->vk.CreatePipelineLayout(device->handle, &info, NULL, &pipelines->layout);
-    if (result == VK_SUCCESS)
+    if (result != VK_SUCCESS)
+        pipelines->layout = VK_NULL_HANDLE; // a call that failed may have written anything
+    else
         result = create_cache(device);
     if (result != VK_SUCCESS)
         return skim_vulkan_fail(device->base, error, result, "the pipeline layout or cache");
@@ -238,7 +242,10 @@ static VkResult create_module(skim_vulkan_device *device, skim_vulkan_kernel ker
         .codeSize = of.size,
         .pCode = of.words,
     };
-    return device->vk.CreateShaderModule(device->handle, &info, NULL, module);
+    VkResult result = device->vk.CreateShaderModule(device->handle, &info, NULL, module);
+    if (result != VK_SUCCESS)
+        *module = VK_NULL_HANDLE;
+    return result;
 }
 
 static bool adds_in_subgroups(skim_vulkan_kernel kernel)

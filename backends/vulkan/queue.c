@@ -590,7 +590,10 @@ static VkResult create_objects(skim_vulkan_queue *queue)
         .queryType = VK_QUERY_TYPE_TIMESTAMP,
         .queryCount = SKIM_VULKAN_MARKS,
     };
-    return vk->CreateQueryPool(queue->device->handle, &queries, NULL, &queue->queries);
+    result = vk->CreateQueryPool(queue->device->handle, &queries, NULL, &queue->queries);
+    if (result != VK_SUCCESS)
+        queue->queries = VK_NULL_HANDLE;
+    return result;
 }
 
 static void release_queue(skim_vulkan_queue *queue)
