@@ -635,8 +635,8 @@ skim_status skim_vulkan_queue_create(skim_backend_queue *base)
         if (result != VK_SUCCESS)
             status = failed(queue, result, "a queue's semaphore or query pool");
     }
-    if (status == SKIM_OK && !skim_vulkan_staging_init(queue))
-        status = SKIM_NO_MEMORY; // said
+    if (status == SKIM_OK)
+        status = skim_vulkan_staging_init(queue);
     if (status != SKIM_OK) {
         release_queue(queue);
         return status;

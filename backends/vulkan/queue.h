@@ -107,7 +107,7 @@ skim_status skim_vulkan_record_zero(skim_backend_queue *queue, skim_buffer *buff
 skim_status skim_vulkan_stage(skim_vulkan_queue *queue, uint64_t size, skim_vulkan_staging **block,
                               uint64_t *offset);
 void skim_vulkan_staging_deinit(skim_vulkan_queue *queue);
-bool skim_vulkan_staging_init(skim_vulkan_queue *queue);
+skim_status skim_vulkan_staging_init(skim_vulkan_queue *queue);
 // Copies what reached the host to where it was wanted; forgets what was never submitted.
 void skim_vulkan_land(skim_vulkan_queue *queue);
 void skim_vulkan_forget_landings(skim_vulkan_queue *queue);

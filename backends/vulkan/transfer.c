@@ -7,22 +7,23 @@ enum { FIRST_STAGING = 256 * 1024, STAGING_BLOCKS = 2, STAGING_ALIGNMENT = 64 };
 
 // ---- staging
 
-static skim_vulkan_staging *add_block(skim_vulkan_queue *queue, uint64_t size)
+// Makes a block the newest.
+static skim_status add_block(skim_vulkan_queue *queue, uint64_t size)
 {
     skim_device *device = queue->device->base;
     skim_vulkan_staging *block = skim_allocate(device->host, sizeof *block);
-    if (!block) {
-        skim_fail(&queue->base->error, SKIM_NO_MEMORY, "no host memory for staging");
-        return NULL;
-    }
-    if (skim_vulkan_mapping_create(device, size, &queue->base->error, &block->mapping) != SKIM_OK) {
+    if (!block)
+        return skim_fail(&queue->base->error, SKIM_NO_MEMORY, "no host memory for staging");
+    skim_status status =
+        skim_vulkan_mapping_create(device, size, &queue->base->error, &block->mapping);
+    if (status != SKIM_OK) {
         skim_release(device->host, block, sizeof *block);
-        return NULL;
+        return status;
     }
     block->size = size;
     block->next = queue->blocks;
     queue->blocks = block;
-    return block;
+    return SKIM_OK;
 }
 
 // What tokens left in it is zeroed.
@@ -33,12 +34,12 @@ static void release_block(skim_vulkan_queue *queue, skim_vulkan_staging *block)
     skim_release(queue->device->base->host, block, sizeof *block);
 }
 
-bool skim_vulkan_staging_init(skim_vulkan_queue *queue)
+skim_status skim_vulkan_staging_init(skim_vulkan_queue *queue)
 {
-    for (int i = 0; i < STAGING_BLOCKS; i++)
-        if (!add_block(queue, FIRST_STAGING))
-            return false;
-    return true;
+    skim_status status = SKIM_OK;
+    for (int i = 0; i < STAGING_BLOCKS && status == SKIM_OK; i++)
+        status = add_block(queue, FIRST_STAGING);
+    return status;
 }
 
 void skim_vulkan_staging_deinit(skim_vulkan_queue *queue)
@@ -63,43 +64,44 @@ static skim_vulkan_staging *find_room(skim_vulkan_queue *queue, uint64_t size)
 
 // A block with size bytes free. Blocks whose work is done are empty again; when one must be added,
 // those have proved too small and go.
-static skim_vulkan_staging *find_block(skim_vulkan_queue *queue, uint64_t size)
+static skim_status find_block(skim_vulkan_queue *queue, uint64_t size, skim_vulkan_staging **block)
 {
-    skim_vulkan_staging *found = find_room(queue, size);
-    if (found)
-        return found;
+    *block = find_room(queue, size);
+    if (*block)
+        return SKIM_OK;
     skim_vulkan_note_completed(queue);
-    found = find_room(queue, size);
-    if (found)
-        return found;
+    *block = find_room(queue, size);
+    if (*block)
+        return SKIM_OK;
     uint64_t largest = FIRST_STAGING;
-    for (skim_vulkan_staging *block = queue->blocks; block; block = block->next)
-        largest = block->size > largest ? block->size : largest;
+    for (skim_vulkan_staging *one = queue->blocks; one; one = one->next)
+        largest = one->size > largest ? one->size : largest;
     uint64_t wanted = size > 2 * largest ? size : 2 * largest;
-    skim_vulkan_staging *added = add_block(queue, skim_round_up(wanted, STAGING_ALIGNMENT));
-    if (!added && wanted > size)
-        added = add_block(queue, skim_round_up(size, STAGING_ALIGNMENT));
-    if (!added)
-        return NULL;
-    for (skim_vulkan_staging **link = &added->next; *link;) {
-        skim_vulkan_staging *block = *link;
-        if (block->used > 0) {
-            link = &block->next;
+    skim_status status = add_block(queue, skim_round_up(wanted, STAGING_ALIGNMENT));
+    if (status == SKIM_NO_MEMORY && wanted > size)
+        status = add_block(queue, skim_round_up(size, STAGING_ALIGNMENT));
+    if (status != SKIM_OK)
+        return status;
+    *block = queue->blocks;
+    for (skim_vulkan_staging **link = &queue->blocks->next; *link;) {
+        skim_vulkan_staging *one = *link;
+        if (one->used > 0) {
+            link = &one->next;
             continue;
         }
-        *link = block->next;
-        release_block(queue, block);
+        *link = one->next;
+        release_block(queue, one);
     }
-    return added;
+    return SKIM_OK;
 }
 
 skim_status skim_vulkan_stage(skim_vulkan_queue *queue, uint64_t size, skim_vulkan_staging **block,
                               uint64_t *offset)
 {
     size = skim_round_up(size, STAGING_ALIGNMENT);
-    *block = find_block(queue, size);
-    if (!*block)
-        return SKIM_NO_MEMORY; // said
+    skim_status status = find_block(queue, size, block);
+    if (status != SKIM_OK)
+        return status;
     *offset = (*block)->used;
     (*block)->used += size;
     (*block)->last = queue->submitted + 1;
