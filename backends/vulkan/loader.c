@@ -80,10 +80,11 @@ static bool create_instance(skim_vulkan_instance *instance, char *reason, size_t
         info.ppEnabledExtensionNames = &portability;
     }
     VkResult result = create(&info, NULL, &instance->handle);
+    if (result != VK_SUCCESS)
+        instance->handle = VK_NULL_HANDLE; // a call that failed may have written anything
     if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
         return fail(reason, size, "no Vulkan driver is installed");
     if (result != VK_SUCCESS) {
-        instance->handle = VK_NULL_HANDLE;
         snprintf(reason, size, "vkCreateInstance failed with %d", (int)result);
         return false;
     }
