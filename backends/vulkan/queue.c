@@ -74,9 +74,11 @@ void skim_vulkan_note_completed(skim_vulkan_queue *queue)
 {
     uint64_t value = 0;
     const skim_vulkan_functions *vk = &queue->device->vk;
-    if (vk->GetSemaphoreCounterValue(queue->device->handle, queue->timeline, &value) ==
-            VK_SUCCESS &&
-        value > queue->completed && value <= queue->submitted) {
+    VkResult result =
+        vk->GetSemaphoreCounterValue(queue->device->handle, queue->timeline, &value);
+    if (result == VK_ERROR_DEVICE_LOST)
+        atomic_store(&queue->device->base->lost, true);
+    if (result == VK_SUCCESS && value > queue->completed && value <= queue->submitted) {
         queue->completed = value;
         skim_vulkan_land(queue);
     }
@@ -224,6 +226,24 @@ VkResult skim_vulkan_submit(skim_vulkan_device *device, const VkSubmitInfo *info
     return result;
 }
 
+VkResult skim_vulkan_wait_idle(skim_vulkan_device *device)
+{
+    const skim_vulkan_lock *host = &device->host_lock;
+    VkResult result = VK_NOT_READY;
+    skim_mutex_lock(&device->queue_mutex);
+    if (host->lock)
+        host->lock(host->user);
+    for (int attempt = 0; attempt < 3 && result != VK_SUCCESS; attempt++)
+        result = device->vk.QueueWaitIdle(device->queue);
+    if (host->unlock)
+        host->unlock(host->user);
+    skim_mutex_unlock(&device->queue_mutex);
+    if (result == VK_SUCCESS)
+        return result;
+    atomic_store(&device->base->lost, true);
+    return VK_ERROR_DEVICE_LOST;
+}
+
 VkResult skim_vulkan_submit_and_wait(skim_vulkan_device *device, uint32_t count,
                                      const VkCommandBuffer *commands)
 {
@@ -251,6 +271,8 @@ VkResult skim_vulkan_submit_and_wait(skim_vulkan_device *device, uint32_t count,
     if (result == VK_SUCCESS) {
         device->idle_value = value;
         result = device->vk.WaitSemaphores(device->handle, &wait, UINT64_MAX);
+        if (result < VK_SUCCESS && result != VK_ERROR_DEVICE_LOST)
+            result = skim_vulkan_wait_idle(device);
     }
     if (result == VK_ERROR_DEVICE_LOST)
         atomic_store(&device->base->lost, true);
@@ -337,6 +359,17 @@ skim_status skim_vulkan_add_work(skim_vulkan_queue *queue, double work)
     return status;
 }
 
+// Where the timeline cannot be waited for, which says nothing about the work.
+static VkResult wait_otherwise(skim_vulkan_queue *queue, uint64_t point, uint64_t timeout_ns)
+{
+    skim_vulkan_note_completed(queue);
+    if (point <= queue->completed)
+        return VK_SUCCESS;
+    if (timeout_ns != SKIM_WAIT_FOREVER)
+        return VK_TIMEOUT;
+    return skim_vulkan_wait_idle(queue->device);
+}
+
 skim_status skim_vulkan_queue_wait(skim_backend_queue *base, uint64_t point, uint64_t timeout_ns)
 {
     skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
@@ -350,15 +383,13 @@ skim_status skim_vulkan_queue_wait(skim_backend_queue *base, uint64_t point, uin
         };
         VkResult result =
             queue->device->vk.WaitSemaphores(queue->device->handle, &info, timeout_ns);
+        if (result < VK_SUCCESS && result != VK_ERROR_DEVICE_LOST)
+            result = wait_otherwise(queue, point, timeout_ns);
         if (result == VK_TIMEOUT)
             return SKIM_TIMEOUT;
-        queue->failed = result != VK_SUCCESS;
-        if (result == VK_ERROR_DEVICE_LOST)
-            return failed(queue, result, "vkWaitSemaphores");
         if (result != VK_SUCCESS)
-            return skim_fail(&base->error, SKIM_FAILED, "vkWaitSemaphores failed with VkResult %d",
-                             (int)result);
-        queue->completed = point;
+            return failed(queue, result, "vkWaitSemaphores");
+        queue->completed = point > queue->completed ? point : queue->completed;
     }
     skim_vulkan_land(queue);
     return SKIM_OK;
@@ -390,7 +421,6 @@ void skim_vulkan_queue_discard(skim_backend_queue *base)
     for (skim_vulkan_staging *block = queue->blocks; block; block = block->next)
         block->last = block->last < queue->submitted ? block->last : queue->submitted;
     skim_vulkan_forget_landings(queue);
-    queue->failed = false;
 }
 
 // ---- marks

@@ -59,7 +59,6 @@ typedef struct skim_vulkan_queue {
     uint32_t closed_count, closed_capacity;
     bool flushed; // some of what is recorded runs already
     bool broken;  // what was recorded cannot be submitted any more
-    bool failed;  // the last wait did: what it was for never lands
     VkSemaphore timeline;
     uint64_t submitted, completed;     // points
     double work;                       // multiplications recorded since the last submission

@@ -245,7 +245,7 @@ void skim_vulkan_forget_landings(skim_vulkan_queue *queue)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < queue->landing_count; i++)
-        if (queue->landings[i].point <= queue->submitted && !queue->failed)
+        if (queue->landings[i].point <= queue->submitted)
             queue->landings[kept++] = queue->landings[i];
     queue->landing_count = kept;
 }
