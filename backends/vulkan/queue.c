@@ -126,9 +126,6 @@ static void give_back(skim_vulkan_queue *queue, VkCommandBuffer commands)
 
 skim_status skim_vulkan_begin(skim_vulkan_queue *queue)
 {
-    if (queue->broken)
-        return skim_fail(&queue->base->error, SKIM_FAILED,
-                         "what was recorded on this queue was lost");
     if (queue->recording)
         return SKIM_OK;
     // Room to close it, so that closing cannot fail.
@@ -168,20 +165,35 @@ static void record_host_barrier(skim_vulkan_queue *queue)
                                          NULL);
 }
 
-static skim_status close_commands(skim_vulkan_queue *queue)
+// A command buffer that cannot be ended is lost. That fails no call, since its commands are those of
+// earlier ones: the wait for their point tells it.
+static void close_commands(skim_vulkan_queue *queue)
 {
     if (!queue->recording)
-        return SKIM_OK;
+        return;
     if (queue->landing_count > 0)
         record_host_barrier(queue);
-    VkResult result = queue->device->vk.EndCommandBuffer(queue->recording);
-    if (result != VK_SUCCESS) {
+    if (queue->device->vk.EndCommandBuffer(queue->recording) == VK_SUCCESS)
+        queue->closed[queue->closed_count++] = queue->recording;
+    else
         queue->broken = true;
-        return failed(queue, result, "vkEndCommandBuffer");
-    }
-    queue->closed[queue->closed_count++] = queue->recording;
     queue->recording = VK_NULL_HANDLE;
-    return SKIM_OK;
+}
+
+// Work was lost, and no wait has told it yet: what comes after it may read what it was to write.
+static bool is_spoilt(const skim_vulkan_queue *queue)
+{
+    return queue->broken || queue->failed > 0;
+}
+
+// Nothing of what was recorded runs, except what does already: the next point stands for it.
+static void give_up(skim_vulkan_queue *queue)
+{
+    queue->closed_count = 0;
+    queue->failed = queue->failed ? queue->failed : next_point(queue);
+    skim_vulkan_forget_landings(queue);
+    for (int i = 0; i < SKIM_VULKAN_MARKS; i++)
+        queue->marks[i].point = queue->marks[i].previous;
 }
 
 void skim_vulkan_barrier(skim_vulkan_queue *queue)
@@ -233,7 +245,7 @@ VkResult skim_vulkan_wait_idle(skim_vulkan_device *device)
     skim_mutex_lock(&device->queue_mutex);
     if (host->lock)
         host->lock(host->user);
-    for (int attempt = 0; attempt < 3 && result != VK_SUCCESS; attempt++)
+    for (int attempt = 0; attempt < 3 && result != VK_SUCCESS && result != VK_ERROR_DEVICE_LOST; attempt++)
         result = device->vk.QueueWaitIdle(device->queue);
     if (host->unlock)
         host->unlock(host->user);
@@ -330,15 +342,14 @@ skim_status skim_vulkan_queue_submit(skim_backend_queue *base, bool will_wait, u
             *point = queue->submitted;
         return SKIM_OK;
     }
-    if (queue->broken)
-        return skim_fail(&base->error, SKIM_FAILED, "what was recorded on this queue was lost");
-    skim_status status = close_commands(queue);
-    if (status == SKIM_OK)
-        status = submit_closed(queue, true);
+    close_commands(queue);
+    if (is_spoilt(queue))
+        give_up(queue);
+    skim_status status = submit_closed(queue, true);
     if (status != SKIM_OK)
         return status;
     queue->submitted++;
-    queue->flushed = false;
+    queue->flushed = queue->broken = false;
     for (int i = 0; i < SKIM_VULKAN_MARKS; i++)
         queue->marks[i].previous = queue->marks[i].point;
     if (point)
@@ -351,9 +362,10 @@ skim_status skim_vulkan_add_work(skim_vulkan_queue *queue, double work)
     queue->work += work;
     if (queue->work < queue->device->submission_work)
         return SKIM_OK;
-    skim_status status = close_commands(queue);
-    if (status == SKIM_OK && queue->closed_count > 0)
-        status = submit_closed(queue, false);
+    close_commands(queue);
+    if (is_spoilt(queue) || queue->closed_count == 0)
+        return SKIM_OK;
+    skim_status status = submit_closed(queue, false);
     if (status == SKIM_OK)
         queue->flushed = true;
     return status;
@@ -392,7 +404,11 @@ skim_status skim_vulkan_queue_wait(skim_backend_queue *base, uint64_t point, uin
         queue->completed = point > queue->completed ? point : queue->completed;
     }
     skim_vulkan_land(queue);
-    return SKIM_OK;
+    if (queue->failed == 0 || point < queue->failed)
+        return SKIM_OK;
+    queue->failed = 0;
+    return skim_fail(&base->error, SKIM_FAILED,
+                     "the driver could not finish a command buffer: what was recorded is lost");
 }
 
 void skim_vulkan_queue_discard(skim_backend_queue *base)

@@ -73,6 +73,8 @@ static skim_status find_block(skim_vulkan_queue *queue, uint64_t size, skim_vulk
     *block = find_room(queue, size);
     if (*block)
         return SKIM_OK;
+    if (atomic_load(&queue->device->base->lost))
+        return skim_fail(&queue->base->error, SKIM_DEVICE_LOST, "the device is lost");
     uint64_t largest = FIRST_STAGING;
     for (skim_vulkan_staging *one = queue->blocks; one; one = one->next)
         largest = one->size > largest ? one->size : largest;
