@@ -316,9 +316,9 @@ static skim_status fill_functions(skim_vulkan_device *device, skim_error *error)
                          "the host's device has no %s: its instance must be made for Vulkan 1.2 or "
                          "later (VkApplicationInfo.apiVersion)",
                          missing);
-    // What is there may not include what destroys it: the loader's table has that.
-    PFN_vkDestroyDevice destroy =
-        (PFN_vkDestroyDevice)device->instance.GetDeviceProcAddr(device->handle, "vkDestroyDevice");
+    // What is there may not include what destroys it: the loader has that.
+    PFN_vkDestroyDevice destroy = (PFN_vkDestroyDevice)device->instance.get(
+        device->instance.handle, "vkDestroyDevice");
     if (destroy)
         destroy(device->handle, NULL);
     device->handle = VK_NULL_HANDLE;
