@@ -106,6 +106,11 @@ skim_store fault_store(void)
     return (skim_store){0};
 }
 
+void fault_opened(skim_device *device)
+{
+    (void)device;
+}
+
 static skim_status expected_status(void)
 {
     switch (fault_now.plan.kind) {

@@ -57,9 +57,12 @@ typedef struct fault_plan {
 // How the CPU presents itself.
 typedef struct fault_variant {
     const char *name;
-    bool hidden; // as a device whose memory the host cannot reach
-    bool fused;  // with a fused decode
+    bool hidden;        // as a device whose memory the host cannot reach
+    bool fused;         // with a fused decode
     const void *driver; // of a driver: how that one presents itself
+    double work;        // of a driver: what it takes at once; 0: what it says
+    uint64_t capacity;  // of the cache, in tokens, where a scenario does not care; 0: 512
+    uint64_t ballast;   // tokens that a sequence holds from the start, so that slots are others
 } fault_variant;
 
 typedef struct fault_control {
@@ -87,6 +90,8 @@ const skim_registration *fault_registration(void);
 const char *fault_selector(void);
 skim_log fault_log(void);
 skim_store fault_store(void);
+// A device was opened, and may be told more.
+void fault_opened(skim_device *device);
 
 // Sets the variant and the plan, not armed, all counts zero; what is alive stays counted.
 void fault_reset(const fault_variant *variant, const fault_plan *plan);

@@ -17,11 +17,11 @@ static void run_entry(harness *h, fault_entry entry)
     for (int s = 0; s < 2; s++) {
         for (int persistent = 0; persistent < 2; persistent++)
             harness_run_indices(h,
-                        (fault_plan){.kind = FAULT_ENTRY,
-                                     .entry = entry,
-                                     .persistent = persistent,
-                                     .status = statuses[s]},
-                        h->counts.calls[entry]);
+                                (fault_plan){.kind = FAULT_ENTRY,
+                                             .entry = entry,
+                                             .persistent = persistent,
+                                             .status = statuses[s]},
+                                h->counts.calls[entry]);
     }
 }
 
@@ -37,9 +37,9 @@ static void run_scenario(harness *h)
     fault_control counts = h->counts;
     for (int persistent = 0; persistent < 2; persistent++) {
         harness_run_indices(h, (fault_plan){.kind = FAULT_WORK, .persistent = persistent},
-                    counts.submissions);
+                            counts.submissions);
         harness_run_indices(h, (fault_plan){.kind = FAULT_THREAD, .persistent = persistent},
-                    counts.threads);
+                            counts.threads);
     }
     for (int entry = 0; entry < FAULT_ENTRY_COUNT; entry++) {
         if (entry != FAULT_wait) // whose failure is that of the work: FAULT_WORK
@@ -50,7 +50,7 @@ static void run_scenario(harness *h)
         return;
     for (int persistent = 0; persistent < 2; persistent++)
         harness_run_indices(h, (fault_plan){.kind = FAULT_ALLOCATION, .persistent = persistent},
-                    h->counts.allocations);
+                            h->counts.allocations);
     uint32_t calls = h->counts.all_calls;
     harness_run_indices(h, (fault_plan){.kind = FAULT_LOSS}, calls < LOSSES ? calls : LOSSES);
     printf("%s%s: %u faults (of %u allocations, %u entry calls, %u submissions, %u threads)\n",

@@ -241,6 +241,7 @@ static skim_status open_device(world *w)
 {
     const skim_device_options options = {.size_of = sizeof options, .threads = THREADS};
     DO(w, ON_RUNTIME, skim_device_open(w->runtime, fault_selector(), &options, &w->device));
+    fault_opened(w->device);
     DO(w, ON_DEVICE, skim_queue_create(w->device, &w->queue));
     static const struct {
         uint32_t q_heads, kv_heads, dim;
@@ -255,19 +256,25 @@ static skim_status open_device(world *w)
     w->policy = skim_policy_defaults();
     w->policy.budget = 3 * PAGE;
     w->policy.dense_layers = 1;
-    const skim_cache_options cache = {.size_of = sizeof cache,
-                                      .layers = w->layers,
-                                      .layer_count = WORLD_LAYERS,
-                                      .page_size = PAGE,
-                                      .capacity = w->wanted.capacity ? w->wanted.capacity : 512,
-                                      .max_sequences = WORLD_SEQUENCES,
-                                      .max_step_tokens =
-                                          w->wanted.step_tokens ? w->wanted.step_tokens : 64,
-                                      .max_sequence_tokens = w->wanted.sequence_tokens,
-                                      .bounds_type = w->wanted.bounds_type,
-                                      .policy = &w->policy};
+    const uint64_t capacity = fault_now.variant.capacity ? fault_now.variant.capacity : 512;
+    const skim_cache_options cache = {
+        .size_of = sizeof cache,
+        .layers = w->layers,
+        .layer_count = WORLD_LAYERS,
+        .page_size = PAGE,
+        .capacity = w->wanted.capacity ? w->wanted.capacity : capacity,
+        .max_sequences = WORLD_SEQUENCES,
+        .max_step_tokens = w->wanted.step_tokens ? w->wanted.step_tokens : 64,
+        .max_sequence_tokens = w->wanted.sequence_tokens,
+        .bounds_type = w->wanted.bounds_type,
+        .policy = &w->policy};
     DO(w, ON_QUEUE, skim_cache_create(w->queue, &cache, &w->cache));
     DO(w, ON_CACHE, skim_cache_prepare(w->cache, NULL));
+    if (fault_now.variant.ballast > 0 && !w->wanted.capacity) {
+        skim_sequence *ballast = NULL;
+        DO(w, ON_CACHE, skim_sequence_create(w->cache, &ballast));
+        DO(w, ON_CACHE, skim_sequence_reserve(ballast, fault_now.variant.ballast));
+    }
     return SKIM_OK;
 }
 
