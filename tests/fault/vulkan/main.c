@@ -1,0 +1,75 @@
+// Plays every scenario on the Vulkan backend over the fake driver: each entry point fails at each
+// of its calls, with each result that the specification allows it (harness.h has the command line).
+#include "tests/fault/harness.h"
+#include "tests/fault/vulkan/driving.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static fake_control *driver;
+
+static const fake_lies late = {.eager = false};
+static const fake_lies at_once = {.eager = true, .subgroup_size = 4, .no_budget = true};
+// Two of the layers have 128 slots in a chunk; staging is in one piece, which it must be.
+static const fake_lies split = {.allocation_max = 512 << 10};
+enum { SPLIT_CAPACITY = 2048, SPLIT_BALLAST = 125 * 8, SPLIT_STEP = 64 };
+
+static const fault_variant variants[] = {
+    {.name = "", .driver = &late},
+    {.name = ", done at once", .driver = &at_once},
+    {.name = ", its buffers split",
+     .driver = &split,
+     .capacity = SPLIT_CAPACITY,
+     .ballast = SPLIT_BALLAST},
+    {.name = ", in small submissions", .driver = &late, .work = 1e5},
+};
+
+static void run_call(harness *h, fake_call call, uint32_t count)
+{
+    for (const VkResult *result = driver->errors(call); *result != VK_SUCCESS; result++)
+        for (int persistent = 0; persistent < 2; persistent++)
+            harness_run_indices(h, driving_plan(call, *result, persistent), count);
+}
+
+static void run_scenario(harness *h)
+{
+    uint32_t injected = h->injected, calls[FAKE_CALLS], all = 0;
+    if (h->variant->capacity > 0 && h->scenario->options.step_tokens > SPLIT_STEP)
+        return; // its staging would be split too
+    h->failed_before = h->failed;
+    h->fresh = h->scenario->fresh;
+    if (!harness_run_undisturbed(h))
+        return;
+    for (int call = 0; call < FAKE_CALLS; call++)
+        all += calls[call] = driver->calls[call];
+    if (h->variant->capacity > 0 && !h->scenario->options.capacity &&
+        strcmp(h->scenario->name, "tier 2") != 0 && driver->split_dispatches == 0) {
+        printf("FAILED: %s%s: no buffer was split\n", h->scenario->name, h->variant->name);
+        h->failed++;
+    }
+    // Two scenarios are short enough that every call can fail.
+    bool is_short = h->scenario->fresh || strcmp(h->scenario->name, "tier 2") == 0;
+    uint32_t stride = h->stride;
+    h->stride = is_short && h->variant == variants && stride <= 24 ? 1 : stride;
+    for (int call = 0; call < FAKE_CALLS; call++)
+        run_call(h, (fake_call)call, calls[call]);
+    for (int persistent = 0; persistent < 2; persistent++)
+        harness_run_indices(h, (fault_plan){.kind = FAULT_ALLOCATION, .persistent = persistent},
+                            h->counts.allocations);
+    h->stride = stride;
+    printf("%s%s: %u faults (of %u allocations and %u calls of the driver)\n", h->scenario->name,
+           h->variant->name, h->injected - injected, h->counts.allocations, all);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    static harness h;
+    driver = driving_find();
+    if (!driver)
+        return 2;
+    h.variants = variants;
+    h.variant_count = sizeof variants / sizeof *variants;
+    h.run_scenario = run_scenario;
+    return harness_main(&h, argc, argv);
+}
