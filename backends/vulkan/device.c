@@ -317,8 +317,8 @@ static skim_status fill_functions(skim_vulkan_device *device, skim_error *error)
                          "later (VkApplicationInfo.apiVersion)",
                          missing);
     // What is there may not include what destroys it: the loader has that.
-    PFN_vkDestroyDevice destroy = (PFN_vkDestroyDevice)device->instance.get(
-        device->instance.handle, "vkDestroyDevice");
+    PFN_vkDestroyDevice destroy =
+        (PFN_vkDestroyDevice)device->instance.get(device->instance.handle, "vkDestroyDevice");
     if (destroy)
         destroy(device->handle, NULL);
     device->handle = VK_NULL_HANDLE;
@@ -431,7 +431,7 @@ static skim_status check_physical(skim_vulkan_device *device, physical_device *p
 }
 
 static void fill_device(skim_vulkan_device *device, const physical_device *physical,
-                        uint64_t features, uint64_t allocation_max)
+                        uint64_t allocation_max)
 {
     const VkPhysicalDeviceLimits *limits = &physical->properties.properties.limits;
     VkPhysicalDeviceMemoryProperties2 memory = {
@@ -478,7 +478,7 @@ static skim_status open_physical(skim_vulkan_device *device, skim_device *base, 
     if (status != SKIM_OK)
         return status;
     const uint64_t features = find_features(&physical, options->disable, own);
-    fill_device(device, &physical, features, own ? own->allocation_max : 0);
+    fill_device(device, &physical, own ? own->allocation_max : 0);
     fill_info(&device->instance, &physical, index, &base->info);
     fill_limits(&base->limits, &physical, features, base->info.memory_total);
     if (device->imported) {

@@ -47,6 +47,7 @@
     X(EndCommandBuffer)                                                                            \
     X(ResetCommandBuffer)                                                                          \
     X(QueueSubmit)                                                                                 \
+    X(QueueWaitIdle)                                                                               \
     X(CreateSemaphore)                                                                             \
     X(DestroySemaphore)                                                                            \
     X(WaitSemaphores)                                                                              \

@@ -74,8 +74,7 @@ void skim_vulkan_note_completed(skim_vulkan_queue *queue)
 {
     uint64_t value = 0;
     const skim_vulkan_functions *vk = &queue->device->vk;
-    VkResult result =
-        vk->GetSemaphoreCounterValue(queue->device->handle, queue->timeline, &value);
+    VkResult result = vk->GetSemaphoreCounterValue(queue->device->handle, queue->timeline, &value);
     if (result == VK_ERROR_DEVICE_LOST)
         atomic_store(&queue->device->base->lost, true);
     if (result == VK_SUCCESS && value > queue->completed && value <= queue->submitted) {
@@ -165,8 +164,8 @@ static void record_host_barrier(skim_vulkan_queue *queue)
                                          NULL);
 }
 
-// A command buffer that cannot be ended is lost. That fails no call, since its commands are those of
-// earlier ones: the wait for their point tells it.
+// A command buffer that cannot be ended is lost. That fails no call, since its commands are those
+// of earlier ones: the wait for their point tells it.
 static void close_commands(skim_vulkan_queue *queue)
 {
     if (!queue->recording)
@@ -245,7 +244,8 @@ VkResult skim_vulkan_wait_idle(skim_vulkan_device *device)
     skim_mutex_lock(&device->queue_mutex);
     if (host->lock)
         host->lock(host->user);
-    for (int attempt = 0; attempt < 3 && result != VK_SUCCESS && result != VK_ERROR_DEVICE_LOST; attempt++)
+    for (int attempt = 0; attempt < 3 && result != VK_SUCCESS && result != VK_ERROR_DEVICE_LOST;
+         attempt++)
         result = device->vk.QueueWaitIdle(device->queue);
     if (host->unlock)
         host->unlock(host->user);

@@ -57,8 +57,8 @@ typedef struct skim_vulkan_queue {
     VkCommandBuffer recording; // NULL: none is open
     VkCommandBuffer *closed;   // ended, to be submitted in this order
     uint32_t closed_count, closed_capacity;
-    bool flushed; // some of what is recorded runs already
-    bool broken;  // some of what was recorded is lost, and so none of it is submitted
+    bool flushed;    // some of what is recorded runs already
+    bool broken;     // some of what was recorded is lost, and so none of it is submitted
     uint64_t failed; // the point that stands for such work, until a wait has told; 0: none
     VkSemaphore timeline;
     uint64_t submitted, completed;     // points

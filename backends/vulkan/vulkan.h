@@ -101,8 +101,8 @@ VkResult skim_vulkan_submit(skim_vulkan_device *device, const VkSubmitInfo *info
 // before are done. With idle_mutex held. Notes a lost device.
 VkResult skim_vulkan_submit_and_wait(skim_vulkan_device *device, uint32_t count,
                                      const VkCommandBuffer *commands);
-// Waits for all that was submitted, where a timeline cannot be waited for. A queue that will not say
-// that it is idle counts as lost: nothing could be released any more.
+// Waits for all that was submitted, where a timeline cannot be waited for. A queue that will not
+// say that it is idle counts as lost: nothing could be released any more.
 VkResult skim_vulkan_wait_idle(skim_vulkan_device *device);
 // Zeroes the buffer's first bytes and waits for it. What is lost is not zeroed.
 void skim_vulkan_wipe(skim_vulkan_device *device, const struct skim_vulkan_buffer *buffer,

@@ -376,13 +376,19 @@ static void estimate_page(const launch *own, const estimate_push *push, const sk
     }
 }
 
+// Pages that a workgroup of estimate takes.
+static uint32_t pages_of_group(const launch *own)
+{
+    return SKIM_THREADS / own->constants[SKIM_SPEC_LANES] * own->constants[SKIM_SPEC_TOKENS];
+}
+
 static void estimate(const launch *own, const estimate_push *push)
 {
     for (uint32_t r = 0; r < own->groups[2]; r++) {
         skim_row row = load_row(push->rows, r);
         if ((row.flags & SKIM_ROW_DENSE) || row.query_count == 0)
             continue;
-        uint32_t pages = smaller(row.page_count, own->groups[0] * SKIM_ESTIMATE_PAGES);
+        uint32_t pages = smaller(row.page_count, own->groups[0] * pages_of_group(own));
         for (uint32_t p = 0; p < pages; p++)
             for (uint32_t h = 0; h < kv_heads_of(own); h++)
                 estimate_page(own, push, &row, r, h, p);
@@ -540,8 +546,9 @@ static void prefill(const launch *own, const attend_push *push)
         if (row.query_count < 2)
             continue;
         uint32_t queries = row.query_count * own->group;
-        uint32_t first = own->base[0] * SKIM_PREFILL_TILE;
-        uint32_t end = smaller(queries, first + own->groups[0] * SKIM_PREFILL_TILE);
+        const uint32_t tile = SKIM_PREFILL_QUERIES * own->constants[SKIM_SPEC_TOKENS];
+        uint32_t first = own->base[0] * tile;
+        uint32_t end = smaller(queries, first + own->groups[0] * tile);
         for (uint32_t h = 0; h < own->groups[1]; h++)
             for (uint32_t i = first; i < end; i++)
                 attend_query(own, push, &row, UINT64_MAX, row.page_count,
