@@ -19,8 +19,8 @@ struct linear {
 // Makes room for matrices of at most so many columns. Returns an exit status.
 int linear_open(struct linear *linear, uint32_t threads, uint32_t columns);
 // Moves a model's matrices to the device that the settings ask for, if it is not the host. From
-// then on linear_apply takes no others. Products have mostly up to so many vectors. Returns an exit
-// status.
+// then on linear_apply takes no others. A layer's products of up to `tokens` vectors are one call
+// there. Returns an exit status.
 int linear_move(struct linear *linear, const struct settings *settings, const struct model *model,
                 uint32_t tokens);
 void linear_close(struct linear *linear);
