@@ -76,9 +76,10 @@ SKIM_API skim_status skim_vulkan_requirement_info(uint32_t index, skim_vulkan_re
 // ---- devices
 
 // How the host guards a VkQueue that it uses too. Skim calls lock before and unlock after each
-// vkQueueSubmit on it, on the thread that called into Skim, and never waits for the GPU in between.
-// Neither may call into Skim, nor may the host call into Skim while it holds the lock, unless the
-// lock may be taken twice by one thread.
+// vkQueueSubmit on it, on the thread that called into Skim, and does not wait for the GPU in
+// between (but for a vkQueueWaitIdle where the driver could not wait for a semaphore). Neither may
+// call into Skim, nor may the host call into Skim while it holds the lock, unless the lock may be
+// taken twice by one thread.
 typedef struct skim_vulkan_lock {
     void (*lock)(void *user);
     void (*unlock)(void *user);
