@@ -365,6 +365,9 @@ skim_status skim_vulkan_add_work(skim_vulkan_queue *queue, double work)
     close_commands(queue);
     if (is_spoilt(queue) || queue->closed_count == 0)
         return SKIM_OK;
+    // Looking for a free command buffer or for staging may have told.
+    if (atomic_load(&queue->device->base->lost))
+        return skim_fail(&queue->base->error, SKIM_DEVICE_LOST, "the device is lost");
     skim_status status = submit_closed(queue, false);
     if (status == SKIM_OK)
         queue->flushed = true;
