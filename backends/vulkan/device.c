@@ -15,10 +15,11 @@ typedef struct physical_device {
     VkPhysicalDeviceDriverProperties driver;
     VkPhysicalDeviceSubgroupProperties subgroups;
     VkPhysicalDeviceMaintenance3Properties memory_limits;
+    VkPhysicalDeviceSubgroupSizeControlPropertiesEXT sizes; // zero without the extension
     VkPhysicalDeviceFeatures2 features;
     VkPhysicalDeviceVulkan11Features features11;
     VkPhysicalDeviceVulkan12Features features12;
-    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size_control; // zero without the extension
+    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size_control; // the same
     uint32_t family;                                             // that computes
     uint32_t timestamp_bits;
 } physical_device;
@@ -80,6 +81,9 @@ static void query(const skim_vulkan_instance *instance, VkPhysicalDevice handle,
         physical->size_control.sType =
             VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT;
         physical->features12.pNext = &physical->size_control;
+        physical->sizes.sType =
+            VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT;
+        physical->memory_limits.pNext = &physical->sizes;
     }
     instance->GetPhysicalDeviceProperties2(handle, &physical->properties);
     if (physical->properties.properties.apiVersion >= VK_API_VERSION_1_2)
@@ -242,23 +246,32 @@ static uint32_t enumerate(const skim_host *host, skim_device_info *infos, uint32
 
 // ---- opening
 
-// Fast paths, as far as the driver has them and nobody turned them off; own may be NULL. Sums
-// through registers need subgroups that are full and of a known size: neither is promised without
-// the extension.
+// Sums through registers need subgroups that are full and of a known size: neither is promised
+// without the extension, and with it only for the stages and sizes that it names.
+static bool adds_in_subgroups(const physical_device *physical)
+{
+    const VkSubgroupFeatureFlags wanted =
+        VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
+    const VkPhysicalDeviceSubgroupProperties *subgroups = &physical->subgroups;
+    const VkPhysicalDeviceSubgroupSizeControlPropertiesEXT *sizes = &physical->sizes;
+    const uint32_t size = subgroups->subgroupSize;
+    return (subgroups->supportedOperations & wanted) == wanted &&
+           subgroups->supportedStages & VK_SHADER_STAGE_COMPUTE_BIT && size >= 8 &&
+           size <= SKIM_THREADS && physical->size_control.subgroupSizeControl &&
+           physical->size_control.computeFullSubgroups &&
+           sizes->requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT &&
+           SKIM_THREADS / size <= sizes->maxComputeWorkgroupSubgroups;
+}
+
+// Fast paths, as far as the driver has them and nobody turned them off; own may be NULL.
 static uint64_t find_features(const physical_device *physical, uint64_t disable,
                               const skim_vulkan_options *own)
 {
     const uint64_t enabled = own && own->device ? own->features : UINT64_MAX;
     const uint64_t of_subgroups =
         SKIM_VULKAN_FEATURE_SUBGROUP_SIZE | SKIM_VULKAN_FEATURE_FULL_SUBGROUPS;
-    const VkSubgroupFeatureFlags wanted =
-        VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
-    const VkPhysicalDeviceSubgroupProperties *subgroups = &physical->subgroups;
     uint64_t features = SKIM_FEATURE_WIDE;
-    if ((subgroups->supportedOperations & wanted) == wanted &&
-        subgroups->supportedStages & VK_SHADER_STAGE_COMPUTE_BIT && subgroups->subgroupSize >= 8 &&
-        subgroups->subgroupSize <= SKIM_THREADS && physical->size_control.subgroupSizeControl &&
-        physical->size_control.computeFullSubgroups && (enabled & of_subgroups) == of_subgroups)
+    if (adds_in_subgroups(physical) && (enabled & of_subgroups) == of_subgroups)
         features |= SKIM_FEATURE_SUBGROUPS;
     if (physical->features12.shaderFloat16 && enabled & SKIM_VULKAN_FEATURE_FLOAT16)
         features |= SKIM_FEATURE_FP16;
