@@ -61,6 +61,7 @@ typedef struct fault_variant {
     bool fused;         // with a fused decode
     const void *driver; // of a driver: how that one presents itself
     double work;        // of a driver: what it takes at once; 0: what it says
+    uint64_t disable;   // fast paths of the device
     uint64_t capacity;  // of the cache, in tokens, where a scenario does not care; 0: 512
     uint64_t ballast;   // tokens that a sequence holds from the start, so that slots are others
 } fault_variant;

@@ -239,7 +239,8 @@ void world_done(world *w)
 
 static skim_status open_device(world *w)
 {
-    const skim_device_options options = {.size_of = sizeof options, .threads = THREADS};
+    const skim_device_options options = {
+        .size_of = sizeof options, .disable = fault_now.variant.disable, .threads = THREADS};
     DO(w, ON_RUNTIME, skim_device_open(w->runtime, fault_selector(), &options, &w->device));
     fault_opened(w->device);
     DO(w, ON_DEVICE, skim_queue_create(w->device, &w->queue));

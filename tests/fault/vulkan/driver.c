@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MEMORY_ALIGNMENT = 256 };
+enum { MEMORY_ALIGNMENT = 256, DEVICE_EXTENSIONS_MAX = 3 };
 
 #define ENTER(name, device) VkResult result_ = fake_enter(FAKE_##name, device)
 // The specification leaves undefined what a failed call writes to.
@@ -205,6 +205,24 @@ static void fill_structure(VkBaseOutStructure *structure)
             VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
         break;
     }
+    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT: {
+        VkPhysicalDeviceSubgroupSizeControlPropertiesEXT *sizes = (void *)structure;
+        if (lies->no_size_control)
+            break;
+        sizes->minSubgroupSize = sizes->maxSubgroupSize = OR(lies->subgroup_size, 32);
+        sizes->maxComputeWorkgroupSubgroups = OR(lies->workgroup_subgroups, 64);
+        sizes->requiredSubgroupSizeStages =
+            lies->no_size_of_compute ? VK_SHADER_STAGE_FRAGMENT_BIT : VK_SHADER_STAGE_COMPUTE_BIT;
+        break;
+    }
+    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT: {
+        VkPhysicalDeviceSubgroupSizeControlFeaturesEXT *features = (void *)structure;
+        if (lies->no_size_control)
+            break;
+        features->subgroupSizeControl = !lies->no_chosen_size;
+        features->computeFullSubgroups = !lies->no_full_subgroups;
+        break;
+    }
     case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES: {
         VkPhysicalDeviceMaintenance3Properties *maintenance = (void *)structure;
         maintenance->maxMemoryAllocationSize = OR(lies->allocation_max, (uint64_t)1 << 30);
@@ -311,23 +329,54 @@ void fake_GetPhysicalDeviceQueueFamilyProperties(VkPhysicalDevice device, uint32
     *count = families && *count < 2 ? *count : 2;
 }
 
+// Names those of the device; returns how many.
+static uint32_t list_extensions(const char **names)
+{
+    uint32_t count = 0;
+    names[count++] = "VK_KHR_shader_clock";
+    if (!lies->no_budget)
+        names[count++] = "VK_EXT_memory_budget";
+    if (!lies->no_size_control)
+        names[count++] = "VK_EXT_subgroup_size_control";
+    return count;
+}
+
 VkResult fake_EnumerateDeviceExtensionProperties(VkPhysicalDevice device, const char *layer,
                                                  uint32_t *count, VkExtensionProperties *properties)
 {
     (void)layer;
-    static const char *const names[] = {"VK_KHR_shader_clock", "VK_EXT_memory_budget"};
+    const char *names[DEVICE_EXTENSIONS_MAX];
     ENTER(EnumerateDeviceExtensionProperties, 0);
     fake_find(KIND_physical_device, FAKE_NUMBER(device), "vkEnumerateDeviceExtensionProperties");
     if (result_ != VK_SUCCESS)
         return result_;
-    return give_extensions(names, lies->no_budget ? 1 : 2, count, properties);
+    return give_extensions(names, list_extensions(names), count, properties);
 }
 
 // ---- the device
 
-static void check_features(const VkBaseInStructure *one)
+static bool is_enabled(const VkDeviceCreateInfo *info, const char *name)
 {
-    for (; one; one = one->pNext) {
+    for (uint32_t i = 0; i < info->enabledExtensionCount; i++)
+        if (strcmp(info->ppEnabledExtensionNames[i], name) == 0)
+            return true;
+    return false;
+}
+
+static bool are_extensions_there(const VkDeviceCreateInfo *info)
+{
+    const char *names[DEVICE_EXTENSIONS_MAX];
+    uint32_t count = list_extensions(names), found = 0;
+    for (uint32_t i = 0; i < count; i++)
+        found += is_enabled(info, names[i]);
+    return found == info->enabledExtensionCount;
+}
+
+// Notes features that are not there; returns whether subgroups are to be full and of a size.
+static bool check_features(const VkDeviceCreateInfo *info)
+{
+    bool in_subgroups = false;
+    for (const VkBaseInStructure *one = info->pNext; one; one = one->pNext) {
         if (one->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES) {
             const VkPhysicalDeviceVulkan11Features *features = (const void *)one;
             if (features->storageBuffer16BitAccess && lies->no_16bit)
@@ -337,8 +386,17 @@ static void check_features(const VkBaseInStructure *one)
             if ((features->bufferDeviceAddress && lies->no_addresses) ||
                 (features->timelineSemaphore && lies->no_timeline))
                 fake_violation("vkCreateDevice: a feature is not there");
+        } else if (one->sType ==
+                   VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT) {
+            const VkPhysicalDeviceSubgroupSizeControlFeaturesEXT *features = (const void *)one;
+            if (!is_enabled(info, "VK_EXT_subgroup_size_control") ||
+                (features->subgroupSizeControl && lies->no_chosen_size) ||
+                (features->computeFullSubgroups && lies->no_full_subgroups))
+                fake_violation("vkCreateDevice: control of subgroups is not there");
+            in_subgroups = features->subgroupSizeControl && features->computeFullSubgroups;
         }
     }
+    return in_subgroups;
 }
 
 VkResult fake_CreateDevice(VkPhysicalDevice physical, const VkDeviceCreateInfo *info,
@@ -350,14 +408,13 @@ VkResult fake_CreateDevice(VkPhysicalDevice physical, const VkDeviceCreateInfo *
     *device = POISON(VkDevice);
     if (result_ != VK_SUCCESS || !own)
         return result_ == VK_SUCCESS ? VK_ERROR_INITIALIZATION_FAILED : result_;
-    check_features(info->pNext);
+    const bool in_subgroups = check_features(info);
     if (info->queueCreateInfoCount != 1 || info->pQueueCreateInfos[0].queueFamilyIndex > 1)
         fake_violation("vkCreateDevice: there is no such queue family");
-    for (uint32_t i = 0; i < info->enabledExtensionCount; i++)
-        if (strcmp(info->ppEnabledExtensionNames[i], "VK_EXT_memory_budget") != 0 ||
-            lies->no_budget)
-            return VK_ERROR_EXTENSION_NOT_PRESENT;
+    if (!are_extensions_there(info))
+        return VK_ERROR_EXTENSION_NOT_PRESENT;
     uint64_t made = fake_make(KIND_device, own->parent);
+    fake_find(KIND_device, made, "vkCreateDevice")->in_subgroups = in_subgroups;
     fake_make(KIND_queue, made);
     *device = FAKE_HANDLE(VkDevice, made);
     return VK_SUCCESS;
@@ -394,9 +451,7 @@ VkResult fake_AllocateMemory(VkDevice device, const VkMemoryAllocateInfo *info,
         return VK_ERROR_OUT_OF_HOST_MEMORY;
     if (info->memoryTypeIndex > 1 || info->allocationSize == 0)
         fake_violation("vkAllocateMemory: there is no such type, or no size");
-    // The limit is of the device's own memory only, so that staging need not be tiny too.
-    if (info->memoryTypeIndex == 0 &&
-        info->allocationSize > OR(lies->allocation_max, (uint64_t)1 << 30))
+    if (info->allocationSize > OR(lies->allocation_max, (uint64_t)1 << 30))
         return VK_ERROR_OUT_OF_DEVICE_MEMORY;
     if (fake.memory + info->allocationSize > OR(lies->heap_size, (uint64_t)4 << 30))
         return VK_ERROR_OUT_OF_DEVICE_MEMORY;
@@ -536,11 +591,14 @@ VkResult fake_CreateShaderModule(VkDevice device, const VkShaderModuleCreateInfo
     *module = POISON(VkShaderModule);
     if (result_ != VK_SUCCESS)
         return result_;
-    fake_kernel kernel = fake_kernel_of(info->pCode, info->codeSize);
+    bool in_subgroups = false;
+    fake_kernel kernel = fake_kernel_of(info->pCode, info->codeSize, &in_subgroups);
     if (kernel == KERNEL_NONE)
         fake_violation("vkCreateShaderModule: this is none of the kernels");
     uint64_t made = fake_make(KIND_module, FAKE_NUMBER(device));
-    fake_find(KIND_module, made, "vkCreateShaderModule")->kernel = kernel;
+    fake_object *own = fake_find(KIND_module, made, "vkCreateShaderModule");
+    own->kernel = kernel;
+    own->in_subgroups = in_subgroups;
     *module = FAKE_HANDLE(VkShaderModule, made);
     return VK_SUCCESS;
 }
@@ -633,8 +691,15 @@ VkResult fake_GetPipelineCacheData(VkDevice device, VkPipelineCache cache, size_
     return room < sizeof kept ? VK_INCOMPLETE : VK_SUCCESS;
 }
 
+// What the kernels take a constant for that they are not given.
+static const uint32_t defaults[SKIM_SPEC_COUNT] = {
+    [SKIM_SPEC_TYPE] = 2, [SKIM_SPEC_HEADS] = 1, [SKIM_SPEC_LANES] = 8,  [SKIM_SPEC_PARTS] = 1,
+    [SKIM_SPEC_KEYS] = 1, [SKIM_SPEC_LISTS] = 2, [SKIM_SPEC_TOKENS] = 4,
+};
+
 static void specialise(fake_object *pipeline, const VkSpecializationInfo *info)
 {
+    memcpy(pipeline->constants, defaults, sizeof defaults);
     for (uint32_t i = 0; info && i < info->mapEntryCount; i++) {
         const VkSpecializationMapEntry *one = &info->pMapEntries[i];
         if (one->constantID >= SKIM_SPEC_COUNT || one->size != sizeof(uint32_t) ||
@@ -645,6 +710,29 @@ static void specialise(fake_object *pipeline, const VkSpecializationInfo *info)
         memcpy(&pipeline->constants[one->constantID], (const char *)info->pData + one->offset,
                one->size);
     }
+}
+
+// Full subgroups of a size that is there, if the kernel adds up in them, and nothing of it without
+// the feature.
+static void check_subgroups(const fake_object *device, const fake_object *module,
+                            const VkPipelineShaderStageCreateInfo *stage)
+{
+    const uint32_t there = OR(lies->subgroup_size, 32);
+    const VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT *size = stage->pNext;
+    if (size &&
+        (size->sType !=
+             VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT ||
+         size->pNext))
+        fake_violation("vkCreateComputePipelines: an unknown structure");
+    const bool full = stage->flags & VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT;
+    if ((full || size) && !(device && device->in_subgroups))
+        fake_violation("vkCreateComputePipelines: control of subgroups was not asked for");
+    if (size && (lies->no_size_of_compute || size->requiredSubgroupSize != there ||
+                 SKIM_THREADS > there * OR(lies->workgroup_subgroups, 64)))
+        fake_violation("vkCreateComputePipelines: compute has no subgroups of %u",
+                       size->requiredSubgroupSize);
+    if (module && module->in_subgroups && !(full && size))
+        fake_violation("vkCreateComputePipelines: nothing makes this kernel's subgroups full");
 }
 
 VkResult fake_CreateComputePipelines(VkDevice device, VkPipelineCache cache, uint32_t count,
@@ -664,6 +752,8 @@ VkResult fake_CreateComputePipelines(VkDevice device, VkPipelineCache cache, uin
     for (uint32_t i = 0; i < count; i++) {
         const fake_object *module =
             fake_find(KIND_module, FAKE_NUMBER(infos[i].stage.module), "vkCreateComputePipelines");
+        check_subgroups(fake_find(KIND_device, FAKE_NUMBER(device), "vkCreateComputePipelines"),
+                        module, &infos[i].stage);
         fake_find(KIND_layout, FAKE_NUMBER(infos[i].layout), "vkCreateComputePipelines");
         uint64_t made = fake_make(KIND_pipeline, FAKE_NUMBER(device));
         fake_object *pipeline = fake_find(KIND_pipeline, made, "vkCreateComputePipelines");

@@ -195,7 +195,7 @@ static bool is_optional(uint32_t call)
 {
     static const fake_call calls[] = {
         FAKE_EnumerateInstanceExtensionProperties, // portability is not asked for
-        FAKE_EnumerateDeviceExtensionProperties,   // the heap's size stands for its budget
+        FAKE_EnumerateDeviceExtensionProperties,   // the heap is the budget; no subgroups
         FAKE_GetPipelineCacheData,                 // nothing is kept
         FAKE_GetSemaphoreCounterValue,             // a wait finds out
         FAKE_ResetCommandBuffer,                   // beginning does it too

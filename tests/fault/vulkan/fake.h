@@ -46,10 +46,14 @@ typedef struct fake_lies {
     bool is_software;
     bool other_cache; // pipelines kept by it are none of the usual driver's
     bool no_device;
-    bool incomplete;         // VK_INCOMPLETE with the devices
-    uint32_t vanishes_after; // lists of devices; 0: never
-    uint32_t timestamp_bits; // less 1; 0: 64
-    uint32_t subgroup_size;  // 0: 32
+    bool incomplete;                        // VK_INCOMPLETE with the devices
+    uint32_t vanishes_after;                // lists of devices; 0: never
+    uint32_t timestamp_bits;                // less 1; 0: 64
+    uint32_t subgroup_size;                 // 0: 32
+    bool no_size_control;                   // extension
+    bool no_chosen_size, no_full_subgroups; // its features
+    bool no_size_of_compute;                // its limits: a size may be chosen elsewhere only
+    uint32_t workgroup_subgroups;           // 0: 64
     uint32_t shared_memory, threads, push_constants;
     uint64_t allocation_max; // 0: 1 GiB
     uint64_t heap_size;      // 0: 4 GiB

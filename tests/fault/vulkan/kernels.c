@@ -11,11 +11,13 @@
 
 enum { UNIT = 16, DIM_MAX = 256, PAGES_MAX = 4096, GROUP_MAX = 64 };
 
-fake_kernel fake_kernel_of(const uint32_t *words, size_t size)
+fake_kernel fake_kernel_of(const uint32_t *words, size_t size, bool *adds_in_subgroups)
 {
 #define IS(kernel, name)                                                                           \
-    if (size == sizeof skim_spirv_##name && memcmp(words, skim_spirv_##name, size) == 0)           \
-        return KERNEL_##kernel;
+    if (size == sizeof skim_spirv_##name && memcmp(words, skim_spirv_##name, size) == 0) {         \
+        *adds_in_subgroups = strstr(#name, "subgroups") != NULL;                                   \
+        return KERNEL_##kernel;                                                                    \
+    }
     IS(APPEND, append)
     IS(CENTRE, centre)
     IS(ESTIMATE, estimate)
@@ -52,6 +54,8 @@ typedef struct launch {
     const uint32_t *constants;
     const uint32_t *base, *groups;
     uint32_t type, width, dim, units, page, group;
+    uint64_t partials; // of attend
+    uint32_t parts;    // most of them
 } launch;
 
 // ---- numbers
@@ -511,12 +515,23 @@ static void attend_query(const launch *own, const attend_push *push, const skim_
               type_of(push->lse_head), 0, total > 0.0 ? highest + log(total) : -INFINITY);
 }
 
-// Where the parts of a long list are left: written, so that it must be there.
-static void leave_partials(const launch *own, const attend_push *push, uint64_t index)
+// Where part of a long list is left, of so many.
+static uint32_t *find_partial(const launch *own, uint64_t index, uint32_t parts, uint32_t part)
 {
     const uint32_t size = (4 + smaller(own->dim, DIM_MAX)) * 4;
-    for (uint32_t part = 0; own->groups[0] > 1 && part < own->groups[0]; part++)
-        memset(reach(push->partials + (index * own->groups[0] + part) * size, size), 0, size);
+    return reach(own->partials + (index * parts + part) * size, size);
+}
+
+// Written whole, so that it must be there.
+static void leave_partials(const launch *own, uint64_t index)
+{
+    const uint32_t parts = own->groups[0];
+    for (uint32_t part = 0; parts > 1 && part < parts; part++) {
+        uint32_t *words = find_partial(own, index, parts, part);
+        memset(words, 0, (4 + smaller(own->dim, DIM_MAX)) * 4);
+        words[0] = parts;
+        words[1] = part;
+    }
 }
 
 static void attend(const launch *own, const attend_push *push)
@@ -533,9 +548,26 @@ static void attend(const launch *own, const attend_push *push)
             uint64_t index = of_heads ? (uint64_t)r * heads + h
                                       : (uint64_t)r * kv_heads_of(own) + h / own->group;
             uint64_t list = listed ? index * push->list_stride : UINT64_MAX;
-            leave_partials(own, push, (uint64_t)r * heads + h);
+            leave_partials(own, (uint64_t)r * heads + h);
             attend_query(own, push, &row, list, pages, row.query_start, h, row.length);
         }
+    }
+}
+
+// Attend gave the whole already: its parts must be where they are looked for.
+static void merge(const launch *own, const attend_push *push)
+{
+    for (uint32_t r = 0; r < own->groups[1]; r++) {
+        if (load_row(push->rows, r).query_count != 1)
+            continue;
+        for (uint32_t h = 0; h < own->groups[0]; h++)
+            for (uint32_t part = 0; part < own->parts; part++) {
+                const uint32_t *words =
+                    find_partial(own, (uint64_t)r * own->groups[0] + h, own->parts, part);
+                if (words[0] != own->parts || words[1] != part)
+                    fake_violation("merge: part %u of %u is not where attend left it", part,
+                                   own->parts);
+            }
     }
 }
 
@@ -557,6 +589,30 @@ static void prefill(const launch *own, const attend_push *push)
     }
 }
 
+// A kernel that was not built for a shape is told it.
+static void take_shape(launch *own, uint32_t word)
+{
+    if (own->constants[SKIM_SPEC_DIM] == 0) {
+        own->dim = (word & 63) * 8;
+        own->page = 8u << (word >> 6 & 3);
+        own->group = word >> 8;
+    }
+    own->units = own->dim * own->width / UNIT;
+}
+
+static void take_shape_of_attend(launch *own, const attend_push *push)
+{
+    struct {
+        uint64_t partials;
+        uint32_t word, parts;
+    } told = {.partials = push->partials, .parts = own->constants[SKIM_SPEC_PARTS]};
+    if (own->constants[SKIM_SPEC_DIM] == 0)
+        memcpy(&told, reach(push->partials, sizeof told), sizeof told);
+    own->partials = told.partials;
+    own->parts = told.parts;
+    take_shape(own, told.word);
+}
+
 void fake_compute(const fake_object *pipeline, const fake_command *command)
 {
     const uint32_t *constants = pipeline->constants;
@@ -568,28 +624,36 @@ void fake_compute(const fake_object *pipeline, const fake_command *command)
                   .dim = constants[SKIM_SPEC_DIM],
                   .page = constants[SKIM_SPEC_PAGE_SIZE],
                   .group = constants[SKIM_SPEC_GROUP]};
-    own.units = own.dim * own.width / UNIT;
     const void *push = command->push;
     switch (pipeline->kernel) {
     case KERNEL_APPEND:
+        take_shape(&own, ((const append_push *)push)->shape);
         append(&own, push);
         break;
     case KERNEL_CENTRE:
+        take_shape(&own, ((const append_push *)push)->shape);
         centre(&own, push);
         break;
     case KERNEL_ESTIMATE:
+        take_shape(&own, ((const estimate_push *)push)->shape);
         estimate(&own, push);
         break;
     case KERNEL_SELECT:
+        take_shape(&own, ((const select_push *)push)->shape);
         select(&own, push);
         break;
     case KERNEL_ATTEND:
+        take_shape_of_attend(&own, push);
         attend(&own, push);
         break;
+    case KERNEL_MERGE:
+        take_shape_of_attend(&own, push);
+        merge(&own, push);
+        break;
     case KERNEL_PREFILL:
+        take_shape_of_attend(&own, push);
         prefill(&own, push);
         break;
-    case KERNEL_MERGE: // attend gave the whole already
     case KERNEL_NONE:
         break;
     }

@@ -1,5 +1,6 @@
 // What the Vulkan backend makes of drivers that lack something, lie about it, or change their mind:
 // a device that is refused says why, and one that is opened works.
+#include "skim/vulkan.h"
 #include "tests/fault/scenarios.h"
 #include "tests/fault/vulkan/driving.h"
 
@@ -30,12 +31,17 @@ typedef struct stage {
     skim_queue *queue;
 } stage;
 
-static void set_lies(const char *name, const fake_lies *lies)
+static void set_lies_without(const char *name, const fake_lies *lies, uint64_t disable)
 {
     static const fault_plan none = {.kind = FAULT_NONE};
-    const fault_variant variant = {.name = name, .driver = lies};
+    const fault_variant variant = {.name = name, .driver = lies, .disable = disable};
     subject = name;
     fault_reset(&variant, &none);
+}
+
+static void set_lies(const char *name, const fake_lies *lies)
+{
+    set_lies_without(name, lies, 0);
 }
 
 static void create_runtime(stage *own)
@@ -49,11 +55,20 @@ static void create_runtime(stage *own)
     CHECK(status == SKIM_OK, "no runtime: %s", skim_status_name(status));
 }
 
+// chunk: bytes of the largest piece of a buffer; 0: what the driver says.
+static skim_status open_stage_in_chunks(stage *own, uint64_t chunk)
+{
+    const skim_vulkan_options options = {
+        .size_of = sizeof options, .selector = "vulkan:0", .allocation_max = chunk};
+    create_runtime(own);
+    skim_status status = chunk > 0 ? skim_vulkan_device_open(own->runtime, &options, &own->device)
+                                   : skim_device_open(own->runtime, "vulkan:0", NULL, &own->device);
+    return status == SKIM_OK ? skim_queue_create(own->device, &own->queue) : status;
+}
+
 static skim_status open_stage(stage *own)
 {
-    create_runtime(own);
-    skim_status status = skim_device_open(own->runtime, "vulkan:0", NULL, &own->device);
-    return status == SKIM_OK ? skim_queue_create(own->device, &own->queue) : status;
+    return open_stage_in_chunks(own, 0);
 }
 
 static void close_stage(stage *own)
@@ -184,7 +199,8 @@ static void vanishing(void)
 
 // ---- buffers
 
-// A buffer that cannot be had: the status, and a sentence with the words.
+// A buffer that cannot be had (size 0: a queue, for its staging): the status, and a sentence with
+// the words.
 static void check_no_buffer(const char *name, const fake_lies *lies, uint64_t size,
                             skim_status wanted, const char *words)
 {
@@ -192,12 +208,14 @@ static void check_no_buffer(const char *name, const fake_lies *lies, uint64_t si
     char text[SKIM_ERROR_SIZE] = "";
     skim_buffer *buffer = NULL;
     set_lies(name, lies);
-    skim_status status = open_stage(&own);
-    if (status == SKIM_OK) {
-        status = skim_buffer_create(own.device, size, &buffer);
-        CHECK(!buffer, "there is a buffer");
-        skim_buffer_destroy(buffer);
-    }
+    create_runtime(&own);
+    skim_status status = skim_device_open(own.runtime, "vulkan:0", NULL, &own.device);
+    CHECK(status == SKIM_OK, "it cannot be opened");
+    if (status == SKIM_OK)
+        status = size > 0 ? skim_buffer_create(own.device, size, &buffer)
+                          : skim_queue_create(own.device, &own.queue);
+    CHECK(!buffer && !own.queue, "there is a buffer, or a queue");
+    skim_buffer_destroy(buffer);
     if (own.device)
         skim_device_error(own.device, text, sizeof text);
     CHECK(status == wanted, "\"%s\" (%s)", skim_status_name(status), text);
@@ -220,10 +238,16 @@ static void no_buffers(void)
                     9 * mib, SKIM_NO_MEMORY, "9437184 bytes wanted");
     check_no_buffer("a buffer larger than the heap", &(fake_lies){.heap_size = 16 * mib}, 17 * mib,
                     SKIM_NO_MEMORY, "17825792");
+    // A buffer's pieces have 64 KiB at least; staging begins with 256.
     check_no_buffer("allocations of 4 KiB", &(fake_lies){.allocation_max = 4096}, mib,
-                    SKIM_NO_MEMORY, "65536 bytes wanted"); // of its first piece
+                    SKIM_NO_MEMORY, "65536 bytes in one piece exceed the driver's largest of 4096");
     check_no_buffer("allocations of a byte", &(fake_lies){.allocation_max = 1}, mib, SKIM_NO_MEMORY,
-                    "65536 bytes wanted");
+                    "65536 bytes in one piece exceed the driver's largest of 1");
+    check_no_buffer("a queue where allocations have 128 KiB",
+                    &(fake_lies){.allocation_max = 131072}, 0, SKIM_NO_MEMORY,
+                    "262144 bytes in one piece exceed the driver's largest of 131072");
+    check_no_buffer("a queue where no type is good", &(fake_lies){.no_type = true}, 0, SKIM_FAILED,
+                    "no memory type");
 }
 
 static uint64_t available(const skim_device *device)
@@ -264,51 +288,81 @@ static unsigned char byte_at(uint64_t i)
     return (unsigned char)(i * 131 + (i >> 8) * 7 + (i >> 16));
 }
 
+// In transfers of so many bytes, since each is staged in one piece.
+static bool upload(const stage *own, skim_buffer *buffer, uint64_t offset,
+                   const unsigned char *data, uint64_t size, uint64_t most)
+{
+    bool right = true;
+    for (uint64_t at = 0; at < size && right; at += most)
+        right = skim_queue_upload(own->queue, buffer, offset + at, data + at,
+                                  size - at < most ? size - at : most) == SKIM_OK;
+    return right;
+}
+
+static bool download(const stage *own, skim_buffer *buffer, unsigned char *data, uint64_t size,
+                     uint64_t most)
+{
+    bool right = true;
+    for (uint64_t at = 0; at < size && right; at += most)
+        right = skim_queue_download(own->queue, buffer, at, data + at,
+                                    size - at < most ? size - at : most) == SKIM_OK;
+    return right && skim_queue_finish(own->queue) == SKIM_OK;
+}
+
 // Transfers over the seams of a buffer in pieces, at offsets that suit nobody.
-static void seams(void)
+static void seams(const char *name, const fake_lies *lies, uint64_t chunk, uint64_t most)
 {
     enum { SIZE = 5 * 131072 + 12 };
     static unsigned char data[SIZE], found[SIZE], model[SIZE], other_model[SIZE];
     stage own;
     skim_buffer *buffer = NULL, *other = NULL;
-    set_lies("a buffer in pieces", &(fake_lies){.allocation_max = 131072});
-    CHECK(open_stage(&own) == SKIM_OK, "it cannot be opened");
+    set_lies(name, lies);
+    CHECK(open_stage_in_chunks(&own, chunk) == SKIM_OK, "it cannot be opened");
+    const uint32_t memory = driver->calls[FAKE_AllocateMemory];
     CHECK(skim_buffer_create(own.device, SIZE, &buffer) == SKIM_OK, "no buffer");
+    CHECK(driver->calls[FAKE_AllocateMemory] > memory + 1, "it is in one piece");
     CHECK(skim_buffer_create(own.device, SIZE, &other) == SKIM_OK, "no buffer");
     for (uint64_t i = 0; i < SIZE; i++)
         data[i] = byte_at(i);
     static const uint64_t sizes[] = {1, 3, 131072, 131075, 262144 + 5, 400000};
     static const uint64_t offsets[] = {0, 131072, 131071, 65537, 131066, 1};
     bool right = skim_queue_zero(own.queue, other, 0, SIZE) == SKIM_OK &&
-                 skim_queue_upload(own.queue, buffer, 0, data, SIZE) == SKIM_OK;
+                 upload(&own, buffer, 0, data, SIZE, most);
     memcpy(model, data, SIZE);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         uint64_t from = offsets[i], to = offsets[(i + 2) % 6], size = sizes[i];
         uint64_t zeroed = offsets[(i + 4) % 6];
         right = right && skim_queue_copy(own.queue, buffer, from, other, to, size) == SKIM_OK &&
                 skim_queue_zero(own.queue, buffer, zeroed, size) == SKIM_OK &&
-                skim_queue_upload(own.queue, other, zeroed, data + from, sizes[5 - i]) == SKIM_OK;
+                upload(&own, other, zeroed, data + from, sizes[5 - i], most);
         memcpy(other_model + to, model + from, size);
         memset(model + zeroed, 0, size);
         memcpy(other_model + zeroed, data + from, sizes[5 - i]);
     }
-    right = right && skim_queue_download(own.queue, buffer, 0, found, SIZE) == SKIM_OK &&
-            skim_queue_finish(own.queue) == SKIM_OK;
+    right = right && download(&own, buffer, found, SIZE, most);
     CHECK(right && memcmp(found, model, SIZE) == 0, "the first buffer is wrong");
-    right = right && skim_queue_download(own.queue, other, 0, found, SIZE) == SKIM_OK &&
-            skim_queue_finish(own.queue) == SKIM_OK;
+    right = right && download(&own, other, found, SIZE, most);
     CHECK(right && memcmp(found, other_model, SIZE) == 0, "the second buffer is wrong");
     skim_buffer_destroy(buffer);
     skim_buffer_destroy(other);
     close_stage(&own);
 }
 
+static void buffers_in_pieces(void)
+{
+    seams("pieces of 128 KiB", &(fake_lies){.eager = false}, 131072, UINT64_MAX);
+    seams("pieces of 64 KiB, done at once", &(fake_lies){.eager = true}, 65536, UINT64_MAX);
+    // Staging cannot have more at a time either.
+    seams("allocations of 256 KiB", &(fake_lies){.allocation_max = 262144}, 0, 262144);
+    seams("allocations of 300 KiB", &(fake_lies){.allocation_max = 300 << 10}, 0, 300 << 10);
+}
+
 // ---- devices that work all the same
 
-static void play(const char *name, const fake_lies *lies)
+static void play_without(const char *name, const fake_lies *lies, uint64_t disable)
 {
     static world w;
-    set_lies(name, lies);
+    set_lies_without(name, lies, disable);
     for (uint32_t i = 0; i < fault_scenario_count; i++) {
         const scenario *one = &fault_scenarios[i];
         bool tier2 = strcmp(one->name, "tier 2") == 0;
@@ -326,6 +380,11 @@ static void play(const char *name, const fake_lies *lies)
     }
 }
 
+static void play(const char *name, const fake_lies *lies)
+{
+    play_without(name, lies, 0);
+}
+
 static void working(void)
 {
     play("a list that is incomplete", &(fake_lies){.incomplete = true});
@@ -336,27 +395,39 @@ static void working(void)
     play("timestamps of 36 bits", &(fake_lies){.timestamp_bits = 37});
     play("a later version",
          &(fake_lies){.loader_version = VK_API_VERSION_1_3, .device_version = VK_API_VERSION_1_3});
+    play_without("general kernels", &(fake_lies){.eager = false}, SKIM_FEATURE_WIDE);
+    play_without("no fast paths", &(fake_lies){.eager = false}, UINT64_MAX);
 }
 
 static void subgroups(void)
 {
     static const struct {
         const char *name;
-        uint32_t size;
         bool used;
-    } cases[] = {{"subgroups of 1", 1, false},    {"subgroups of 4", 4, true},
-                 {"subgroups of 8", 8, true},     {"subgroups of 16", 16, true},
-                 {"subgroups of 128", 128, true}, {"subgroups of 256", 256, false}};
+        fake_lies lies;
+    } cases[] = {
+        {"subgroups of 1", false, {.subgroup_size = 1}},
+        {"subgroups of 4", false, {.subgroup_size = 4}}, // 8 threads share a page
+        {"subgroups of 8", true, {.subgroup_size = 8}},
+        {"subgroups of 16", true, {.subgroup_size = 16}},
+        {"subgroups of 128", true, {.subgroup_size = 128}},
+        {"subgroups of 256", false, {.subgroup_size = 256}},
+        {"no control of subgroups", false, {.no_size_control = true}},
+        {"no choice of their size", false, {.no_chosen_size = true}},
+        {"no full subgroups", false, {.no_full_subgroups = true}},
+        {"no choice of their size in compute", false, {.no_size_of_compute = true}},
+        {"3 subgroups in a workgroup", false, {.workgroup_subgroups = 3}},
+        {"4 subgroups in a workgroup", true, {.workgroup_subgroups = 4}},
+    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const fake_lies lies = {.subgroup_size = cases[i].size};
         stage own;
         skim_limits limits = {.size_of = sizeof limits};
-        set_lies(cases[i].name, &lies);
+        set_lies(cases[i].name, &cases[i].lies);
         CHECK(open_stage(&own) == SKIM_OK, "it cannot be opened");
         skim_device_get_limits(own.device, &limits);
         CHECK(!!(limits.features & SKIM_FEATURE_SUBGROUPS) == cases[i].used, "used or not");
         close_stage(&own);
-        play(cases[i].name, &lies);
+        play(cases[i].name, &cases[i].lies);
     }
 }
 
@@ -465,7 +536,7 @@ int main(void)
     vanishing();
     no_buffers();
     budgets();
-    seams();
+    buffers_in_pieces();
     working();
     subgroups();
     timestamps();

@@ -17,7 +17,7 @@ enum { FINE_STRIDE = 24, SLOW_STEP = 64 };
 
 static const fault_variant variants[] = {
     {.name = "", .driver = &late},
-    {.name = ", done at once", .driver = &at_once},
+    {.name = ", done at once by general kernels", .driver = &at_once, .disable = SKIM_FEATURE_WIDE},
     {.name = ", its buffers split",
      .driver = &split,
      .capacity = SPLIT_CAPACITY,

@@ -79,6 +79,7 @@ typedef struct fake_object {
     uint64_t address;   // buffer
     fake_kernel kernel; // module, pipeline
     uint32_t constants[SKIM_SPEC_COUNT];
+    bool in_subgroups; // module: adds up in them; device: can make them full and of a size
     // Command buffers.
     fake_state state;
     fake_command *commands;
@@ -119,8 +120,8 @@ void *fake_reach(uint64_t address, uint64_t size);
 
 // Executes a dispatch.
 void fake_compute(const fake_object *pipeline, const fake_command *command);
-// Which kernel some SPIR-V is, with its size in bytes.
-fake_kernel fake_kernel_of(const uint32_t *words, size_t size);
+// Which kernel some SPIR-V is, with its size in bytes, and whether it needs full subgroups.
+fake_kernel fake_kernel_of(const uint32_t *words, size_t size, bool *adds_in_subgroups);
 
 // Work that is submitted (work.c): the last submission that the host knows to be done; a device
 // that is lost drops what is left.
