@@ -285,6 +285,8 @@ VkResult skim_vulkan_submit_and_wait(skim_vulkan_device *device, uint32_t count,
         result = device->vk.WaitSemaphores(device->handle, &wait, UINT64_MAX);
         if (result < VK_SUCCESS && result != VK_ERROR_DEVICE_LOST)
             result = skim_vulkan_wait_idle(device);
+    } else if (count == 0 && result != VK_ERROR_DEVICE_LOST) {
+        result = skim_vulkan_wait_idle(device); // what was submitted before runs all the same
     }
     if (result == VK_ERROR_DEVICE_LOST)
         atomic_store(&device->base->lost, true);
