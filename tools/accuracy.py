@@ -153,8 +153,8 @@ def table(rows, show, budgets=BUDGETS, names=None):
         if name not in rows:
             continue
         shown = [show(rows[name][budget]) if budget in rows[name] else "" for budget in budgets]
-        if name == "dense":
-            shown = [shown[0]] + [""] * (len(budgets) - 1)
+        if name == "dense": # it has no budget: its figure stands first, whichever budgets were measured
+            shown = [next((cell for cell in shown if cell), "")] + [""] * (len(budgets) - 1)
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 

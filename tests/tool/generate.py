@@ -638,6 +638,28 @@ class Refused(Case):
             self.assertIn(b"no memory for a trace of 3 layers", result.stderr)
         self.assertFalse((self.path / "trace").exists())
 
+    def test_a_run_that_is_ended_leaves_no_file(self):
+        self.make()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            process = subprocess.Popen([SKIM, "generate", "--model", self.model, "--prompt", "abc", "--tokens", "400000",
+                                        "--trace", self.path / "trace", "--trace-queries", "1"],
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            process.stdout.read(1)
+            process.send_signal(number)
+            _, stderr = process.communicate(timeout=120)
+            self.assertEqual(process.returncode, 1, stderr)
+            self.assertIn(b"interrupted", stderr.splitlines()[-1])
+            self.assertEqual([path.name for path in self.path.iterdir() if "skim-" in path.name or path.name == "trace"], [])
+
+    def test_a_file_over_the_limit_is_a_failure(self):
+        self.make()
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        result = run("--model", self.model, "--prompt", "abc", "--trace", self.path / "trace", preexec_fn=limit)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn(b"File too large", result.stderr.splitlines()[-1])
+        self.assertEqual([path.name for path in self.path.iterdir() if "skim-" in path.name or path.name == "trace"], [])
+
     def test_output_that_cannot_be_written(self):
         self.make()
         with open("/dev/full", "wb") as full:

@@ -245,7 +245,7 @@ static json_t *evaluate(const struct bench_model *bench, const struct settings *
         set_kind(result, kind, "layer_attention_ms", 1e3 * costs.attention[kind]);
     }
     set(result, "attention_speedup", costs.attention[DENSE] / costs.attention[SPARSE]);
-    set(result, "layer_weight_bytes", weights);
+    json_object_set_new(result, "layer_weight_bytes", json_integer((json_int_t)weights));
     set(result, "linear_gbps", 1e-9 * weights / costs.linear);
     set(result, "output_gbps", 1e-9 * output / costs.fixed);
     set(result, "read_gbps", 1e-9 * read);

@@ -17,13 +17,26 @@ static void note_interrupt(int signal)
     interrupted = 1;
 }
 
-// Ctrl-C ends the text; a second one ends the program.
-static void catch_interrupt(struct sigaction *before)
+// What ends the text, so that no file is left half-done; a second one ends the program.
+static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP};
+enum { ENDING_SIGNALS = sizeof ending_signals / sizeof *ending_signals };
+
+static void catch_interrupts(struct sigaction before[ENDING_SIGNALS])
 {
     struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = (int)SA_RESETHAND};
     sigemptyset(&action.sa_mask);
     interrupted = 0;
-    sigaction(SIGINT, &action, before);
+    for (int i = 0; i < ENDING_SIGNALS; i++) {
+        sigaction(ending_signals[i], NULL, &before[i]);
+        if (before[i].sa_handler != SIG_IGN) // nohup
+            sigaction(ending_signals[i], &action, NULL);
+    }
+}
+
+static void restore_interrupts(const struct sigaction before[ENDING_SIGNALS])
+{
+    for (int i = 0; i < ENDING_SIGNALS; i++)
+        sigaction(ending_signals[i], &before[i], NULL);
 }
 
 static int check_options(const struct settings *settings)
@@ -196,13 +209,13 @@ static int write_logits(struct generate *generate)
 // Ctrl-C leaves what there is to be reported, and is a failure.
 static int make_text(struct generate *generate)
 {
-    struct sigaction before;
-    catch_interrupt(&before);
+    struct sigaction before[ENDING_SIGNALS];
+    catch_interrupts(before);
     generate->forward.stop = &interrupted;
     int failed = prefill(generate);
     if (!failed)
         failed = decode(generate);
-    sigaction(SIGINT, &before, NULL);
+    restore_interrupts(before);
     bool stopped = failed == FORWARD_STOPPED;
     if (stopped)
         generate->end = GENERATE_INTERRUPTED;
