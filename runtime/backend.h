@@ -48,8 +48,10 @@ struct skim_buffer {
     void *impl;
 };
 
-// As skim_buffer_create, of a buffer in one piece.
-skim_status skim_buffer_create_whole(skim_device *device, uint64_t size, skim_buffer **buffer);
+// As skim_buffer_create, of a buffer in one piece, or in several if the backend likes; or, with a
+// handle, of one that wraps memory of the host's.
+skim_status skim_buffer_make(skim_device *device, uint64_t size, bool whole, uint64_t handle,
+                             skim_buffer **buffer);
 
 // Destroys a buffer of the core's, whose first `used` bytes may hold what a model was told. NULL is
 // ignored.

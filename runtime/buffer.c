@@ -1,15 +1,11 @@
 #include "runtime/backend.h"
 
-static skim_status create(skim_device *device, uint64_t size, bool whole, skim_buffer **buffer)
+skim_status skim_buffer_make(skim_device *device, uint64_t size, bool whole, uint64_t handle,
+                             skim_buffer **buffer)
 {
-    if (!device)
-        return SKIM_INVALID;
-    if (!buffer || size == 0)
-        return skim_fail(&device->error, SKIM_INVALID,
-                         "a buffer needs a size above 0 and a place to go");
     if (atomic_load(&device->lost))
         return skim_fail(&device->error, SKIM_DEVICE_LOST, "the device is lost");
-    if (size > device->limits.buffer_size_max)
+    if (!handle && size > device->limits.buffer_size_max)
         return skim_fail(&device->error, SKIM_NO_MEMORY,
                          "a buffer of %llu bytes exceeds this device's limit of %llu",
                          (unsigned long long)size,
@@ -21,7 +17,8 @@ static skim_status create(skim_device *device, uint64_t size, bool whole, skim_b
     made->device = device;
     made->size = size;
     made->whole = whole;
-    skim_status status = device->backend->buffer_create(made);
+    skim_status status =
+        handle ? device->backend->buffer_wrap(made, handle) : device->backend->buffer_create(made);
     if (status != SKIM_OK) {
         skim_release(device->host, made, sizeof *made);
         return status;
@@ -33,12 +30,12 @@ static skim_status create(skim_device *device, uint64_t size, bool whole, skim_b
 
 skim_status skim_buffer_create(skim_device *device, uint64_t size, skim_buffer **buffer)
 {
-    return create(device, size, false, buffer);
-}
-
-skim_status skim_buffer_create_whole(skim_device *device, uint64_t size, skim_buffer **buffer)
-{
-    return create(device, size, true, buffer);
+    if (!device)
+        return SKIM_INVALID;
+    if (!buffer || size == 0)
+        return skim_fail(&device->error, SKIM_INVALID,
+                         "a buffer needs a size above 0 and a place to go");
+    return skim_buffer_make(device, size, false, 0, buffer);
 }
 
 void skim_buffer_destroy(skim_buffer *buffer)

@@ -358,8 +358,7 @@ static skim_status allocate_host(skim_cache *cache)
 static skim_status create_buffer(skim_cache *cache, uint64_t size, bool whole, skim_buffer **buffer)
 {
     skim_device *device = cache->queue->base.device;
-    skim_status status = whole ? skim_buffer_create_whole(device, size, buffer)
-                               : skim_buffer_create(device, size, buffer);
+    skim_status status = skim_buffer_make(device, size, whole, 0, buffer);
     if (status != SKIM_OK) {
         char text[SKIM_ERROR_SIZE];
         skim_error_copy(&device->error, text, sizeof text);

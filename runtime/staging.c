@@ -29,7 +29,7 @@ skim_status skim_queue_reserve_staging(skim_queue *queue, uint64_t size)
     if (size <= staging->size)
         return SKIM_OK;
     skim_buffer *grown;
-    skim_status status = skim_buffer_create_whole(queue->base.device, size, &grown);
+    skim_status status = skim_buffer_make(queue->base.device, size, true, 0, &grown);
     if (status != SKIM_OK)
         return skim_fail(&queue->base.error, status, "no memory for %llu bytes of staging",
                          (unsigned long long)size);

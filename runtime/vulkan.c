@@ -105,21 +105,7 @@ skim_status skim_vulkan_buffer_wrap(skim_device *device, uint64_t handle, uint64
         return skim_fail(&device->error, SKIM_UNSUPPORTED,
                          "%s is not a Vulkan device and cannot use a VkBuffer",
                          device->info.selector);
-    if (atomic_load(&device->lost))
-        return skim_fail(&device->error, SKIM_DEVICE_LOST, "the device is lost");
-    skim_buffer *made = skim_allocate(device->host, sizeof *made);
-    if (!made)
-        return skim_fail(&device->error, SKIM_NO_MEMORY, "no host memory for a buffer");
-    made->device = device;
-    made->size = size;
-    skim_status status = device->backend->buffer_wrap(made, handle);
-    if (status != SKIM_OK) {
-        skim_release(device->host, made, sizeof *made);
-        return status;
-    }
-    atomic_fetch_add(&device->objects, 1);
-    *buffer = made;
-    return SKIM_OK;
+    return skim_buffer_make(device, size, true, handle, buffer);
 }
 
 // ---- semaphores

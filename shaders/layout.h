@@ -52,6 +52,8 @@
 #define SKIM_LISTS_HEAD 1
 #define SKIM_LISTS_GROUP 2
 
+#define SKIM_HEADS_MAX 1024 // query heads of a layer
+
 #define SKIM_TYPE_SHIFT 30
 #define SKIM_STRIDE_MASK 0x3fffffffu
 

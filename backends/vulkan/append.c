@@ -25,11 +25,6 @@ typedef struct append_push {
 } append_push;
 _Static_assert(sizeof(append_push) <= 128, "push constants");
 
-static uint32_t units_of(uint64_t elements, skim_type type)
-{
-    return (uint32_t)(elements * skim_type_size(type) / 16);
-}
-
 static bool is_of_units(uint64_t address, const skim_tensor *tensor)
 {
     uint64_t size = skim_type_size(tensor->type);
@@ -42,12 +37,12 @@ static skim_status fill_push(skim_vulkan_queue *queue, const skim_append_args *a
 {
     const skim_shape *shape = args->shape;
     *push = (append_push){
-        .key_page = units_of(args->keys.page_stride, shape->type),
-        .key_head = units_of(args->keys.head_stride, shape->type),
-        .key_token = units_of(args->keys.token_stride, shape->type),
-        .value_page = units_of(args->values.page_stride, shape->type),
-        .value_head = units_of(args->values.head_stride, shape->type),
-        .value_token = units_of(args->values.token_stride, shape->type),
+        .key_page = skim_vulkan_units(args->keys.page_stride, shape->type),
+        .key_head = skim_vulkan_units(args->keys.head_stride, shape->type),
+        .key_token = skim_vulkan_units(args->keys.token_stride, shape->type),
+        .value_page = skim_vulkan_units(args->values.page_stride, shape->type),
+        .value_head = skim_vulkan_units(args->values.head_stride, shape->type),
+        .value_token = skim_vulkan_units(args->values.token_stride, shape->type),
         .slots = shape->slots,
         .shape = skim_vulkan_shape_word(shape),
     };

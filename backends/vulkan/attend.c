@@ -38,23 +38,18 @@ uint64_t skim_vulkan_attend_scratch(const skim_shape *shape)
     return parts > 1 ? parts * (uint64_t)shape->max_rows * shape->q_heads * partial_size(shape) : 0;
 }
 
-static uint32_t units_of(uint64_t elements, skim_type type)
-{
-    return (uint32_t)(elements * skim_type_size(type) / 16);
-}
-
 static skim_status fill_push(skim_vulkan_queue *queue, const skim_attend_args *args,
                              uint32_t lists_per_row, bool split, attend_push *push)
 {
     const skim_shape *shape = args->shape;
     *push = (attend_push){
         .partials = queue->scratch.address,
-        .key_page = units_of(args->keys.page_stride, shape->type),
-        .key_head = units_of(args->keys.head_stride, shape->type),
-        .key_token = units_of(args->keys.token_stride, shape->type),
-        .value_page = units_of(args->values.page_stride, shape->type),
-        .value_head = units_of(args->values.head_stride, shape->type),
-        .value_token = units_of(args->values.token_stride, shape->type),
+        .key_page = skim_vulkan_units(args->keys.page_stride, shape->type),
+        .key_head = skim_vulkan_units(args->keys.head_stride, shape->type),
+        .key_token = skim_vulkan_units(args->keys.token_stride, shape->type),
+        .value_page = skim_vulkan_units(args->values.page_stride, shape->type),
+        .value_head = skim_vulkan_units(args->values.head_stride, shape->type),
+        .value_token = skim_vulkan_units(args->values.token_stride, shape->type),
         .list_stride = (uint32_t)args->list_stride,
         .scale = SKIM_MUTANT(attend_wrong_scale) ? 1.0f / (float)shape->key_dim : args->scale,
     };

@@ -193,16 +193,6 @@ static uint32_t list_devices(const skim_vulkan_instance *instance, VkPhysicalDev
     return kept;
 }
 
-static uint64_t memory_total(const VkPhysicalDeviceMemoryProperties *memory)
-{
-    uint64_t total = 0;
-    for (uint32_t i = 0; i < memory->memoryHeapCount; i++)
-        if (memory->memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT &&
-            memory->memoryHeaps[i].size > total)
-            total = memory->memoryHeaps[i].size;
-    return total;
-}
-
 static void fill_info(const skim_vulkan_instance *instance, const physical_device *physical,
                       uint32_t index, skim_device_info *info)
 {
@@ -221,7 +211,8 @@ static void fill_info(const skim_vulkan_instance *instance, const physical_devic
     VkPhysicalDeviceMemoryProperties2 memory = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
     instance->GetPhysicalDeviceMemoryProperties2(physical->handle, &memory);
-    info->memory_total = memory_total(&memory.memoryProperties);
+    const uint32_t heap = skim_vulkan_main_heap(&memory.memoryProperties);
+    info->memory_total = memory.memoryProperties.memoryHeaps[heap].size;
     info->memory_available = info->memory_total;
 }
 
@@ -297,7 +288,7 @@ static void fill_limits(skim_limits *limits, const physical_device *physical, ui
         .head_dim_max = 256,
         .head_dim_multiple = 8,
         .page_sizes = 8 + 16 + 32 + 64,
-        .heads_max = 1024,
+        .heads_max = SKIM_HEADS_MAX,
         .rows_max = smaller(groups[2], groups[1]),
         .pages_max = smaller(groups[0], (uint32_t)1 << 22),
         .slots_max = (uint32_t)1 << 31,
@@ -469,8 +460,8 @@ static skim_status create_objects(skim_vulkan_device *device, skim_error *error)
     device->is_complete = true;
     skim_status status = skim_vulkan_pipelines_init(device, error);
     if (status == SKIM_OK)
-        status = skim_vulkan_commands_create(device, error, &device->wipe_pool, 1,
-                                             &device->wipe_commands);
+        status =
+            skim_vulkan_commands_create(device, error, &device->wipe_pool, &device->wipe_commands);
     if (status != SKIM_OK)
         return status;
     VkResult result = skim_vulkan_timeline_create(device, &device->idle);

@@ -3,8 +3,23 @@
 #include <inttypes.h>
 #include <string.h>
 
-// The heap that buffers live in: the largest that is the device's own.
-static uint32_t main_heap(const VkPhysicalDeviceMemoryProperties *memory)
+void *skim_vulkan_grow(const skim_host *host, void *array, uint32_t count, uint32_t *capacity,
+                       size_t size)
+{
+    if (count < *capacity)
+        return array;
+    uint32_t larger = *capacity ? 2 * *capacity : 16;
+    void *grown = skim_allocate(host, larger * size);
+    if (!grown)
+        return NULL;
+    if (count > 0)
+        memcpy(grown, array, count * size);
+    skim_release(host, array, *capacity * size);
+    *capacity = larger;
+    return grown;
+}
+
+uint32_t skim_vulkan_main_heap(const VkPhysicalDeviceMemoryProperties *memory)
 {
     uint32_t best = 0;
     bool found = false;
@@ -21,7 +36,7 @@ static uint32_t main_heap(const VkPhysicalDeviceMemoryProperties *memory)
 uint64_t skim_vulkan_memory_available(const skim_device *base)
 {
     skim_vulkan_device *device = skim_vulkan_device_of(base);
-    uint32_t heap = main_heap(&device->memory);
+    uint32_t heap = skim_vulkan_main_heap(&device->memory);
     uint64_t size = device->memory.memoryHeaps[heap].size;
     uint64_t held = atomic_load(&device->held);
     uint64_t available = held < size ? size - held : 0;

@@ -1,5 +1,6 @@
 #include "backends/vulkan/vulkan.h"
 
+#include "runtime/checksum.h"
 #include "runtime/mutant.h"
 #include "runtime/store.h"
 
@@ -25,7 +26,7 @@ static const uint32_t kernel_constants[SKIM_VULKAN_KERNELS] = {
     [SKIM_VULKAN_CENTRE] = BIT(TYPE) | BIT(DIM) | BIT(PAGE_SIZE) | BIT(CHUNK_SHIFT),
     [SKIM_VULKAN_ESTIMATE] = BIT(TYPE) | BIT(DIM) | BIT(GROUP) | BIT(HEADS) | BIT(LANES) |
                              BIT(TOKENS) | BIT(BOUNDS) | BIT(BOUNDS_TYPE) | BIT(CHUNK_SHIFT),
-    [SKIM_VULKAN_SELECT] = BIT(GROUP) | BIT(KEYS) | BIT(LISTS),
+    [SKIM_VULKAN_SELECT] = BIT(KEYS) | BIT(LISTS), // general: one serves all groups
     [SKIM_VULKAN_ATTEND] = BIT(TYPE) | BIT(DIM) | BIT(PAGE_SIZE) | BIT(GROUP) | BIT(HEADS) |
                            BIT(LANES) | BIT(TOKENS) | BIT(LISTS) | BIT(CHUNK_SHIFT),
     [SKIM_VULKAN_MERGE] = BIT(DIM) | BIT(PAGE_SIZE) | BIT(PARTS),
@@ -73,26 +74,20 @@ static shader find_shader(const skim_device *device, skim_vulkan_kernel kernel)
 
 // ---- what is kept between runs
 
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
-    return hash;
-}
-
 // All that the cache's bytes depend on besides what the store looks at itself.
 static void name_cache(skim_vulkan_device *device, const VkPhysicalDeviceIDProperties *ids)
 {
-    uint64_t hash = 0xcbf29ce484222325u;
+    skim_checksum kernels;
+    skim_checksum_begin(&kernels, 0);
     for (int k = 0; k < SKIM_VULKAN_KERNELS; k++) {
         shader of = find_shader(device->base, (skim_vulkan_kernel)k);
-        hash = hash_bytes(hash, of.words, of.size);
+        skim_checksum_add(&kernels, of.words, of.size);
     }
     char uuid[2 * VK_UUID_SIZE + 1];
     for (uint32_t i = 0; i < VK_UUID_SIZE; i++)
         snprintf(uuid + 2 * i, 3, "%02x", ids->driverUUID[i]);
     snprintf(device->pipelines.name, sizeof device->pipelines.name, "pipelines-%s-%016llx", uuid,
-             (unsigned long long)hash);
+             (unsigned long long)skim_checksum_value(&kernels));
 }
 
 // Whether the header of a pipeline cache is that of this device: a driver need not check.
@@ -141,9 +136,10 @@ void skim_vulkan_pipelines_save(skim_vulkan_device *device)
     if (!host->store.save)
         return;
     skim_mutex_lock(&pipelines->mutex);
-    uint32_t count = pipelines->count;
-    bool changed = count > pipelines->saved;
-    pipelines->saved = count;
+    bool changed = pipelines->count > pipelines->saved;
+    pipelines->saved = pipelines->count;
+    skim_mutex_unlock(&pipelines->mutex);
+    // It may grow between the two calls: then whoever makes it grow saves it.
     size_t size = 0;
     void *data = NULL;
     if (changed && device->vk.GetPipelineCacheData(device->handle, pipelines->cache, &size, NULL) ==
@@ -152,7 +148,6 @@ void skim_vulkan_pipelines_save(skim_vulkan_device *device)
     size_t written = size;
     bool read = data && device->vk.GetPipelineCacheData(device->handle, pipelines->cache, &written,
                                                         data) == VK_SUCCESS;
-    skim_mutex_unlock(&pipelines->mutex);
     if (read)
         skim_store_save(device->base, pipelines->name, data, written);
     skim_release(host, data, size);
@@ -213,23 +208,6 @@ void skim_vulkan_pipelines_deinit(skim_vulkan_device *device)
     skim_release(device->base->host, pipelines->items,
                  pipelines->capacity * sizeof *pipelines->items);
     skim_mutex_deinit(&pipelines->mutex);
-}
-
-static bool reserve(skim_vulkan_device *device)
-{
-    skim_vulkan_pipelines *pipelines = &device->pipelines;
-    if (pipelines->count < pipelines->capacity)
-        return true;
-    uint32_t capacity = pipelines->capacity ? 2 * pipelines->capacity : 32;
-    skim_vulkan_pipeline *items = skim_allocate(device->base->host, capacity * sizeof *items);
-    if (!items)
-        return false;
-    if (pipelines->count > 0)
-        memcpy(items, pipelines->items, pipelines->count * sizeof *items);
-    skim_release(device->base->host, pipelines->items, pipelines->capacity * sizeof *items);
-    pipelines->items = items;
-    pipelines->capacity = capacity;
-    return true;
 }
 
 static VkResult create_module(skim_vulkan_device *device, skim_vulkan_kernel kernel)
@@ -302,6 +280,31 @@ static skim_vulkan_pipeline *find(skim_vulkan_pipelines *pipelines, skim_vulkan_
     return NULL;
 }
 
+// Adds a pipeline to those there are, unless another thread made the same meanwhile: then that one
+// is taken.
+static bool keep(skim_vulkan_device *device, skim_vulkan_pipeline *made)
+{
+    skim_vulkan_pipelines *pipelines = &device->pipelines;
+    VkPipeline surplus = made->handle;
+    skim_mutex_lock(&pipelines->mutex);
+    const skim_vulkan_pipeline *found = find(pipelines, made->kernel, &made->constants);
+    skim_vulkan_pipeline *items = NULL;
+    if (found)
+        made->handle = found->handle;
+    else
+        items = skim_vulkan_grow(device->base->host, pipelines->items, pipelines->count,
+                                 &pipelines->capacity, sizeof *items);
+    if (items) {
+        pipelines->items = items;
+        items[pipelines->count++] = *made;
+        surplus = VK_NULL_HANDLE;
+    }
+    skim_mutex_unlock(&pipelines->mutex);
+    if (surplus)
+        device->vk.DestroyPipeline(device->handle, surplus, NULL);
+    return found || items;
+}
+
 skim_status skim_vulkan_pipeline_get(skim_vulkan_device *device, skim_vulkan_kernel kernel,
                                      const skim_vulkan_constants *constants, skim_error *error,
                                      VkPipeline *pipeline)
@@ -315,29 +318,26 @@ skim_status skim_vulkan_pipeline_get(skim_vulkan_device *device, skim_vulkan_ker
     wanted.value[SKIM_SPEC_MUTANT] = skim_mutant;
 #endif
     skim_mutex_lock(&pipelines->mutex);
-    skim_vulkan_pipeline *found = find(pipelines, kernel, &wanted);
-    bool room = found || reserve(device);
-    VkResult result = VK_SUCCESS;
-    if (!found && room) {
-        skim_vulkan_pipeline made = {.kernel = kernel, .constants = wanted};
-        result = create_module(device, kernel);
-        if (result == VK_SUCCESS)
-            result = create_pipeline(device, &made);
-        if (result == VK_SUCCESS) {
-            found = &pipelines->items[pipelines->count++];
-            *found = made;
-        }
-    }
+    const skim_vulkan_pipeline *found = find(pipelines, kernel, &wanted);
+    VkResult result = found ? VK_SUCCESS : create_module(device, kernel);
     if (found)
         *pipeline = found->handle;
     skim_mutex_unlock(&pipelines->mutex);
-    if (!room)
-        return skim_fail(error, SKIM_NO_MEMORY, "no host memory for a kernel");
-    if (!found) {
+    if (found)
+        return SKIM_OK;
+
+    // Without the lock: a step on another queue must not wait for a compiler.
+    skim_vulkan_pipeline made = {.kernel = kernel, .constants = wanted};
+    if (result == VK_SUCCESS)
+        result = create_pipeline(device, &made);
+    if (result != VK_SUCCESS) {
         char text[64];
         snprintf(text, sizeof text, "building the kernel %s", kernel_names[kernel]);
         return skim_vulkan_fail(device->base, error, result, text);
     }
+    if (!keep(device, &made))
+        return skim_fail(error, SKIM_NO_MEMORY, "no host memory for a kernel");
+    *pipeline = made.handle;
     return SKIM_OK;
 }
 

@@ -5,24 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-bool skim_vulkan_grow(skim_vulkan_queue *queue, void **array, uint32_t count, uint32_t *capacity,
-                      size_t size)
-{
-    if (count < *capacity)
-        return true;
-    const skim_host *host = queue->device->base->host;
-    uint32_t larger = *capacity ? 2 * *capacity : 16;
-    void *grown = skim_allocate(host, larger * size);
-    if (!grown)
-        return false;
-    if (count > 0)
-        memcpy(grown, *array, count * size);
-    skim_release(host, *array, *capacity * size);
-    *array = grown;
-    *capacity = larger;
-    return true;
-}
-
 static skim_status no_memory(skim_vulkan_queue *queue)
 {
     return skim_fail(&queue->base->error, SKIM_NO_MEMORY,
@@ -37,8 +19,7 @@ static skim_status failed(skim_vulkan_queue *queue, VkResult result, const char 
 // ---- command buffers
 
 skim_status skim_vulkan_commands_create(skim_vulkan_device *device, skim_error *error,
-                                        VkCommandPool *pool, uint32_t count,
-                                        VkCommandBuffer *commands)
+                                        VkCommandPool *pool, VkCommandBuffer *commands)
 {
     const VkCommandPoolCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
@@ -54,7 +35,7 @@ skim_status skim_vulkan_commands_create(skim_vulkan_device *device, skim_error *
         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
         .commandPool = *pool,
         .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-        .commandBufferCount = count,
+        .commandBufferCount = 1,
     };
     result = device->vk.AllocateCommandBuffers(device->handle, &allocation, commands);
     if (result == VK_SUCCESS)
@@ -83,8 +64,7 @@ void skim_vulkan_note_completed(skim_vulkan_queue *queue)
     }
 }
 
-// A command buffer that is not in use. New ones come by the dozen, since a steady load needs no
-// more.
+// A command buffer that is not in use; a new one if there is none, as in the first few submissions.
 static skim_status take_commands(skim_vulkan_queue *queue, VkCommandBuffer *commands)
 {
     for (int pass = 0; pass < 2; pass++) {
@@ -98,9 +78,12 @@ static skim_status take_commands(skim_vulkan_queue *queue, VkCommandBuffer *comm
         if (pass == 0)
             skim_vulkan_note_completed(queue);
     }
-    if (!skim_vulkan_grow(queue, (void **)&queue->commands, queue->command_count,
-                          &queue->command_capacity, sizeof *queue->commands))
+    skim_vulkan_commands *grown =
+        skim_vulkan_grow(queue->device->base->host, queue->commands, queue->command_count,
+                         &queue->command_capacity, sizeof *queue->commands);
+    if (!grown)
         return no_memory(queue);
+    queue->commands = grown;
     const VkCommandBufferAllocateInfo allocation = {
         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
         .commandPool = queue->pool,
@@ -128,9 +111,12 @@ skim_status skim_vulkan_begin(skim_vulkan_queue *queue)
     if (queue->recording)
         return SKIM_OK;
     // Room to close it, so that closing cannot fail.
-    if (!skim_vulkan_grow(queue, (void **)&queue->closed, queue->closed_count,
-                          &queue->closed_capacity, sizeof *queue->closed))
+    VkCommandBuffer *closed =
+        skim_vulkan_grow(queue->device->base->host, queue->closed, queue->closed_count,
+                         &queue->closed_capacity, sizeof *queue->closed);
+    if (!closed)
         return no_memory(queue);
+    queue->closed = closed;
     VkCommandBuffer commands;
     skim_status status = take_commands(queue, &commands);
     if (status != SKIM_OK)
@@ -185,14 +171,19 @@ static bool is_spoilt(const skim_vulkan_queue *queue)
     return queue->broken || queue->failed > 0;
 }
 
+static void restore_marks(skim_vulkan_queue *queue)
+{
+    for (int i = 0; i < SKIM_VULKAN_MARKS; i++)
+        queue->marks[i].point = queue->marks[i].previous;
+}
+
 // Nothing of what was recorded runs, except what does already: the next point stands for it.
 static void give_up(skim_vulkan_queue *queue)
 {
     queue->closed_count = 0;
     queue->failed = queue->failed ? queue->failed : next_point(queue);
     skim_vulkan_forget_landings(queue);
-    for (int i = 0; i < SKIM_VULKAN_MARKS; i++)
-        queue->marks[i].point = queue->marks[i].previous;
+    restore_marks(queue);
 }
 
 void skim_vulkan_barrier(skim_vulkan_queue *queue)
@@ -437,8 +428,7 @@ void skim_vulkan_queue_discard(skim_backend_queue *base)
     queue->closed_count = 0;
     queue->broken = false;
     queue->work = 0;
-    for (int i = 0; i < SKIM_VULKAN_MARKS; i++)
-        queue->marks[i].point = queue->marks[i].previous;
+    restore_marks(queue);
     for (skim_vulkan_staging *block = queue->blocks; block; block = block->next)
         block->last = block->last < queue->submitted ? block->last : queue->submitted;
     skim_vulkan_forget_landings(queue);
@@ -674,12 +664,11 @@ skim_status skim_vulkan_queue_create(skim_backend_queue *base)
     queue->base = base;
     queue->device = skim_vulkan_device_of(device);
     VkCommandBuffer first;
-    skim_status status = SKIM_OK;
-    if (!skim_vulkan_grow(queue, (void **)&queue->commands, 0, &queue->command_capacity,
-                          sizeof *queue->commands))
-        status = no_memory(queue);
+    queue->commands =
+        skim_vulkan_grow(device->host, NULL, 0, &queue->command_capacity, sizeof *queue->commands);
+    skim_status status = queue->commands ? SKIM_OK : no_memory(queue);
     if (status == SKIM_OK)
-        status = skim_vulkan_commands_create(queue->device, &base->error, &queue->pool, 1, &first);
+        status = skim_vulkan_commands_create(queue->device, &base->error, &queue->pool, &first);
     if (status == SKIM_OK) {
         queue->commands[queue->command_count++] = (skim_vulkan_commands){.handle = first};
         VkResult result = create_objects(queue);

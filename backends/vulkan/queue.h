@@ -118,9 +118,6 @@ void skim_vulkan_note_completed(skim_vulkan_queue *queue);
 skim_status skim_vulkan_begin(skim_vulkan_queue *queue);
 // Everything recorded before is done, and seen, before what follows.
 void skim_vulkan_barrier(skim_vulkan_queue *queue);
-// Room in an array of the queue's for one more.
-bool skim_vulkan_grow(skim_vulkan_queue *queue, void **array, uint32_t count, uint32_t *capacity,
-                      size_t size);
 
 // ---- dispatches
 

@@ -44,9 +44,9 @@ typedef struct skim_vulkan_pipeline {
 } skim_vulkan_pipeline;
 
 typedef struct skim_vulkan_pipelines {
-    skim_mutex mutex; // of all below
     VkPipelineLayout layout;
     VkPipelineCache cache;
+    skim_mutex mutex;                            // of all below but the name
     VkShaderModule modules[SKIM_VULKAN_KERNELS]; // made when they are first needed
     skim_vulkan_pipeline *items;
     uint32_t count, capacity;
@@ -89,10 +89,9 @@ typedef struct skim_vulkan_device {
     skim_vulkan_pipelines pipelines;
 } skim_vulkan_device;
 
-// A pool and count command buffers of it. One that fails leaves nothing.
+// A pool and a command buffer of it. One that fails leaves nothing.
 skim_status skim_vulkan_commands_create(skim_vulkan_device *device, skim_error *error,
-                                        VkCommandPool *pool, uint32_t count,
-                                        VkCommandBuffer *commands);
+                                        VkCommandPool *pool, VkCommandBuffer *commands);
 // A timeline semaphore at 0.
 VkResult skim_vulkan_timeline_create(skim_vulkan_device *device, VkSemaphore *timeline);
 // vkQueueSubmit of one batch, within the locks.
@@ -138,6 +137,12 @@ void skim_vulkan_set_lists(skim_vulkan_constants *constants, const skim_vulkan_d
 static inline uint32_t skim_vulkan_shape_word(const skim_shape *shape)
 {
     return SKIM_SHAPE_WORD(shape->key_dim, shape->page_size, shape->q_heads / shape->kv_heads);
+}
+
+// A stride of keys or values, in units.
+static inline uint32_t skim_vulkan_units(uint64_t elements, skim_type type)
+{
+    return (uint32_t)(elements * skim_type_size(type) / 16);
 }
 
 static inline uint32_t skim_vulkan_head_chunks(const skim_shape *shape, uint32_t heads)
@@ -191,6 +196,13 @@ typedef struct skim_vulkan_mapping {
     char *bytes;
 } skim_vulkan_mapping;
 
+// An array of count elements with room for one more: itself, or a larger copy in its place. NULL if
+// there is no memory, and then nothing has changed.
+void *skim_vulkan_grow(const skim_host *host, void *array, uint32_t count, uint32_t *capacity,
+                       size_t size);
+
+// The heap that buffers live in: the largest that is the device's own.
+uint32_t skim_vulkan_main_heap(const VkPhysicalDeviceMemoryProperties *memory);
 uint64_t skim_vulkan_memory_available(const skim_device *device);
 skim_status skim_vulkan_chunk_create(skim_device *device, uint64_t size, skim_error *error,
                                      skim_vulkan_chunk *chunk);

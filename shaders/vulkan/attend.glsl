@@ -77,5 +77,5 @@ uint stored_head(uint kv_head)
 
 uint slot_of(Words table, uint page)
 {
-    return SKIM_MUTANT(attend_wrong_slot) ? page % max(push.key_page, 1) & 1 : table.at[page];
+    return SKIM_MUTANT(attend_wrong_slot) ? page % 2 : table.at[page];
 }

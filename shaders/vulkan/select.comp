@@ -9,7 +9,7 @@ layout(push_constant, std430) uniform Push { SKIM_SELECT_FIELDS } push;
 
 const uint MAX = 1, MEAN = 2, SOFTMAX_MAX = 3, SOFTMAX_MEAN = 4; // skim_combine
 #define LIST_HEADS (LISTS == SKIM_LISTS_HEAD ? 1 : GROUP)
-const uint LIST_HEADS_MAX = LISTS == SKIM_LISTS_HEAD ? 1 : GENERAL ? 1024 : GROUP_GIVEN;
+const uint LIST_HEADS_MAX = LISTS == SKIM_LISTS_HEAD ? 1 : SKIM_HEADS_MAX;
 const uint DIGITS = 256;
 
 layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Keys { uint at[]; };

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "shaders/layout.h"
 #include "skim/skim.h"
 
 #include <stdbool.h>
@@ -179,7 +180,9 @@ static void keep_to_the_budget(uint32_t context, uint32_t q_heads)
     assert_int_equal(attended.transfers, before.transfers);
     assert_int_equal(attended.submissions, before.submissions);
     assert_true(estimated.workgroups - appended.workgroups >= WORKGROUPS_MIN);
+    // The grid is the planned one; of the list itself as many have work.
     assert_true(attended.workgroups - selected.workgroups >= WORKGROUPS_MIN);
+    assert_true(BUDGET / SKIM_PART_TOKENS * KV_HEADS >= WORKGROUPS_MIN);
     record_attend(&r, false);
     skim_queue_counts dense = counts_of(&r);
     assert_true(dense.workgroups - attended.workgroups >= WORKGROUPS_MIN);
@@ -205,7 +208,6 @@ static void test_longer(void **state)
     keep_to_the_budget(131072, 32);
 }
 
-// A row's parts must be there for short lists, too: a budget of 2,048 tokens is cut into 32.
 int main(void)
 {
     skim_runtime *runtime = NULL;
