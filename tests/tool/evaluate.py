@@ -262,6 +262,7 @@ class BadInput(Case):
                 ("dense, head, group, sinks or oracle", [*model, "--mode", "head,x"]),
                 ("dense, head, group, sinks or oracle", [*model, "--mode", "head,"]),
                 ("--length takes", [*model, "--length", "600,"]),
+                ("--length names 900 twice", [*model, "--length", "900,1000,900"]),
                 ("--budget takes", [*model, "--budget", "0"]),
                 ("--questions takes", [*model, "--questions", "0"]),
                 ("at most 1 question", [*model, "--questions-per-context", "2"]),

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import re
 import resource
 import signal
 import struct
@@ -204,13 +205,20 @@ class Texts(Case):
         report = self.succeeds("--prompt", "abc", "--tokens", 0)
         self.assertEqual((report["tokens"], report["text"], report["decode_steps"]), ([], "", 0))
 
+    @staticmethod
+    def catches(process, number):
+        status = Path(f"/proc/{process}/status").read_text()
+        return int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (number - 1) & 1
+
     def test_interrupts_end_the_text(self):
         self.make()
         for json_too in ([], ["--json"]):
             process = subprocess.Popen(
                 [SKIM, "generate", "--model", self.model, "--prompt", "abc", "--tokens", "400000", *json_too],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            if json_too:
+            if json_too: # nothing is printed before the end
+                while not self.catches(process.pid, signal.SIGINT):
+                    time.sleep(0.01)
                 time.sleep(1)
                 start = b""
             else:
@@ -494,9 +502,14 @@ class Refused(Case):
         self.make()
         self.fails(2, "--model", "--prompt", "x")
         self.fails(2, "one of --prompt", "--model", self.model)
-        self.fails(2, "one of --prompt", "--model", self.model, "--prompt", "x", "--token-ids", "1")
-        for tokens in ("x", "1,,x", "1;2", "-1", "256", "99999999999999999999"):
-            self.refuses("oken", "--token-ids", tokens)
+        for more in (["--token-ids", "1"], ["--prompt-file", self.path / "none"]):
+            self.fails(2, "only one of --prompt", "--model", self.model, "--prompt", "x", *more)
+        for tokens in ("x", "1,,x", "1,2x", "1;2", "-1"):
+            self.fails(2, "whole numbers", "--model", self.model, "--token-ids", tokens)
+            (self.path / "ids").write_text(tokens)
+            self.refuses("give a file of whole numbers", "--token-ids", f"@{self.path / 'ids'}")
+        for tokens in ("256", "99999999999999999999"):
+            self.refuses("not below the model's 256 tokens", "--token-ids", tokens)
         self.refuses("empty", "--prompt", "")
         self.refuses("cannot read", "--prompt-file", self.path / "none")
         self.refuses("choose another place", "--prompt", "x", "--logits", self.path / "no" / "file")
@@ -533,7 +546,9 @@ class Refused(Case):
                                     "use_sliding_window": True}),
                 ("sliding window", {"layer_types": ["full_attention", "sliding_attention"]}),
                 ("activation 'gelu'", {"hidden_act": "gelu"}),
-                ("quantised", {"quantization_config": {"bits": 4}}),
+                ("quantised", {"quantization_config": {"bits": 4}}), ("quantised", {"quantization_config": "awq"}),
+                ("rope_scaling is no object", {"rope_scaling": 5}),
+                ("rope_parameters is no object", {"rope_parameters": ["linear"]}),
                 ("rotary scaling 'yarn'", {"rope_scaling": {"type": "yarn", "factor": 2}}),
                 ("no factor", {"rope_scaling": {"rope_type": "linear"}}),
                 ("has no type", {"rope_scaling": {"factor": 2}}),

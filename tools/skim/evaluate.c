@@ -34,11 +34,15 @@ static int check_options(const struct settings *settings)
     // The length of a text varies, so that questions fall at every place in a page.
     size_t least = text_least((enum text_task)settings->task) +
                    text_question_bytes((enum text_task)settings->task) + EVALUATE_SHIFT;
-    for (uint32_t i = 0; i < settings->lengths.count; i++)
+    for (uint32_t i = 0; i < settings->lengths.count; i++) {
+        for (uint32_t j = 0; j < i; j++)
+            if (settings->lengths.values[j] == settings->lengths.values[i])
+                return report_usage("--length names %u twice", settings->lengths.values[i]);
         if (settings->lengths.values[i] < least)
             return report_usage("a text of %s has at least %zu tokens, not %u",
                                 options_task_name(settings->task), least,
                                 settings->lengths.values[i]);
+    }
     return EXIT_DONE;
 }
 

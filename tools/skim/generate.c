@@ -45,7 +45,8 @@ static int check_options(const struct settings *settings)
     if (!settings->model)
         return report_usage("generate needs --model DIR; 'skim generate --help' says more");
     if (prompts != 1)
-        return report_usage("generate needs one of --prompt, --prompt-file and --token-ids");
+        return report_usage("generate takes %s of --prompt, --prompt-file and --token-ids",
+                            prompts ? "only one" : "one");
     return EXIT_DONE;
 }
 

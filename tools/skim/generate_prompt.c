@@ -47,16 +47,22 @@ static int read_file(const char *path, char **text, size_t *length)
     return failed;
 }
 
-// Reads whole numbers with commas or blanks between them.
-static int read_tokens(const char *text, uint32_t vocab, struct token_list *list)
+// Reads whole numbers with commas or blanks between them. path: of the file that they are from, or
+// NULL.
+static int read_tokens(const char *text, const char *path, uint32_t vocab, struct token_list *list)
 {
     static const char blanks[] = ", \t\r\n";
     for (text += strspn(text, blanks); *text; text += strspn(text, blanks)) {
         size_t digits = strspn(text, "0123456789");
-        if (!digits || !memchr(blanks, text[digits], sizeof blanks))
-            return report_failure("--token-ids takes whole numbers with commas between them, not "
-                                  "'%.32s'",
-                                  text);
+        bool valid = digits && memchr(blanks, text[digits], sizeof blanks);
+        if (!valid && path)
+            return report_failure("'%s' holds '%.32s'; give a file of whole numbers with commas "
+                                  "between them",
+                                  path, text);
+        if (!valid)
+            return report_usage("--token-ids takes whole numbers with commas between them, not "
+                                "'%.32s'",
+                                text);
         uint64_t value = digits < 12 ? strtoull(text, NULL, 10) : UINT64_MAX;
         if (value >= vocab)
             return report_failure("the token %.*s is not below the model's %u tokens",
@@ -73,14 +79,14 @@ static int read_token_ids(struct generate *generate)
     const char *ids = generate->settings->token_ids;
     uint32_t vocab = generate->model.config.vocab;
     if (*ids != '@')
-        return read_tokens(ids, vocab, &generate->prompt);
+        return read_tokens(ids, NULL, vocab, &generate->prompt);
     char *text = NULL;
     size_t length = 0;
     int failed = read_file(ids + 1, &text, &length);
     if (!failed && strlen(text) != length)
         failed = report_failure("'%s' is no text; give a file of whole numbers", ids + 1);
     if (!failed)
-        failed = read_tokens(text, vocab, &generate->prompt);
+        failed = read_tokens(text, ids + 1, vocab, &generate->prompt);
     free(text);
     return failed;
 }

@@ -171,7 +171,9 @@ static void print_summary(const struct generate *generate)
     const struct blas *blas = generate->forward.linear.blas;
     if (blas)
         fprintf(stderr, "Linear layers: %s, %s.\n", linear_place(generate).text, blas->device_name);
-    fprintf(stderr, "Prompt: %zu tokens, %.4g tokens/s; attention took %.0f %% of the time.\n",
+    bool whole = generate->prompt_done == generate->prompt.count;
+    fprintf(stderr, "Prompt: %s%zu tokens, %.4g tokens/s; attention took %.0f %% of the time.\n",
+            whole ? "" : report_format("%llu of ", (unsigned long long)generate->prompt_done).text,
             generate->prompt.count, share((double)generate->prompt_done, generate->prefill_s),
             100 * share(generate->prefill_counts.seconds, generate->prefill_s));
     if (steps == 0)

@@ -94,12 +94,21 @@ static int read_llama3(const json_t *json, struct rope_config *rope)
     return EXIT_DONE;
 }
 
+// Something is there that cannot be read; null is nothing.
+static bool is_other_than_object(const json_t *json)
+{
+    return json && !json_is_null(json) && !json_is_object(json);
+}
+
 // Rotary settings are in rope_scaling and rope_theta or, since transformers 5, in rope_parameters.
 static int read_rope(const json_t *json, struct rope_config *rope)
 {
     *rope = (struct rope_config){.theta = 10000};
     const json_t *scaling = json_object_get(json, "rope_scaling");
     const json_t *parameters = json_object_get(json, "rope_parameters");
+    if (is_other_than_object(scaling) || is_other_than_object(parameters))
+        return report_failure("%s: %s is no object", file,
+                              is_other_than_object(scaling) ? "rope_scaling" : "rope_parameters");
     if (!json_is_object(scaling))
         scaling = parameters;
     if (json_file_positive(json, file, "rope_theta", &rope->theta) ||
@@ -155,7 +164,8 @@ static int refuse_the_rest(const json_t *json, const struct family *family)
     const char *activation = json_string_value(json_object_get(json, "hidden_act"));
     if (activation && strcmp(activation, "silu") != 0)
         return report_failure("the activation '%.32s' is not supported; silu is", activation);
-    if (json_is_object(json_object_get(json, "quantization_config")))
+    const json_t *quantization = json_object_get(json, "quantization_config");
+    if (quantization && !json_is_null(quantization))
         return report_failure("the weights are quantised, which is not supported; use the model in "
                               "f32, f16 or bf16");
     const json_t *partial = json_object_get(json, "partial_rotary_factor");
