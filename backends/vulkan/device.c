@@ -293,7 +293,7 @@ static void fill_limits(skim_limits *limits, const physical_device *physical, ui
         .pages_max = smaller(groups[0], (uint32_t)1 << 22),
         .slots_max = (uint32_t)1 << 31,
         .buffer_size_max = memory < SKIM_VULKAN_ADDRESSABLE ? memory : SKIM_VULKAN_ADDRESSABLE,
-        .timestamps = physical->timestamp_bits > 0 ? SKIM_VULKAN_MARKS : 0,
+        .timestamps = physical->timestamp_bits > 0 ? SKIM_GPU_MARKS : 0,
         .bounds_types = 1u << SKIM_BOUNDS_NATIVE | 1u << SKIM_BOUNDS_I8,
     };
 }
@@ -533,8 +533,8 @@ const skim_backend skim_backend_vulkan = {
     .buffer_wrap = skim_vulkan_buffer_wrap_handle,
     .queue_create = skim_vulkan_queue_create,
     .queue_destroy = skim_vulkan_queue_destroy,
-    .bounds_size = skim_vulkan_bounds_size,
-    .scratch_size = skim_vulkan_scratch_size,
+    .bounds_size = skim_gpu_bounds_size,
+    .scratch_size = skim_gpu_scratch_size,
     .prepare = skim_vulkan_queue_prepare,
     .upload = skim_vulkan_record_upload,
     .download = skim_vulkan_record_download,

@@ -3,22 +3,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-void *skim_vulkan_grow(const skim_host *host, void *array, uint32_t count, uint32_t *capacity,
-                       size_t size)
-{
-    if (count < *capacity)
-        return array;
-    uint32_t larger = *capacity ? 2 * *capacity : 16;
-    void *grown = skim_allocate(host, larger * size);
-    if (!grown)
-        return NULL;
-    if (count > 0)
-        memcpy(grown, array, count * size);
-    skim_release(host, array, *capacity * size);
-    *capacity = larger;
-    return grown;
-}
-
 uint32_t skim_vulkan_main_heap(const VkPhysicalDeviceMemoryProperties *memory)
 {
     uint32_t best = 0;

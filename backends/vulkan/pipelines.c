@@ -292,8 +292,8 @@ static bool keep(skim_vulkan_device *device, skim_vulkan_pipeline *made)
     if (found)
         made->handle = found->handle;
     else
-        items = skim_vulkan_grow(device->base->host, pipelines->items, pipelines->count,
-                                 &pipelines->capacity, sizeof *items);
+        items = skim_gpu_grow(device->base->host, pipelines->items, pipelines->count,
+                              &pipelines->capacity, sizeof *items);
     if (items) {
         pipelines->items = items;
         items[pipelines->count++] = *made;
@@ -346,8 +346,7 @@ skim_status skim_vulkan_pipeline_get(skim_vulkan_device *device, skim_vulkan_ker
 void skim_vulkan_set_lists(skim_vulkan_constants *constants, const skim_vulkan_device *device,
                            const skim_shape *shape, skim_select_mode select)
 {
-    // Without groups both modes are the same.
-    bool head = select == SKIM_SELECT_HEAD || shape->q_heads == shape->kv_heads;
+    bool head = skim_gpu_has_head_lists(shape, select);
     constants->value[SKIM_SPEC_LISTS] = head ? SKIM_LISTS_HEAD : SKIM_LISTS_GROUP;
     if (head)
         constants->value[SKIM_SPEC_HEADS] = 1;
@@ -356,16 +355,6 @@ void skim_vulkan_set_lists(skim_vulkan_constants *constants, const skim_vulkan_d
     if (many && device->base->limits.features & SKIM_FEATURE_SUBGROUPS &&
         device->subgroup_size >= 2 * LANES)
         constants->value[SKIM_SPEC_LANES] = 2 * LANES;
-}
-
-// As many query heads at once as leave a workgroup's weights 8 KiB of shared memory.
-static uint32_t heads_of(const skim_shape *shape)
-{
-    uint32_t group = shape->q_heads / shape->kv_heads;
-    uint32_t most = 1024 / shape->key_dim;
-    most = most > 8 ? 8 : most;
-    uint32_t chunks = (group + most - 1) / most;
-    return (group + chunks - 1) / chunks;
 }
 
 skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
@@ -377,15 +366,15 @@ skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
     value[SKIM_SPEC_TYPE] = shape->type;
     value[SKIM_SPEC_BOUNDS] = shape->bounds;
     value[SKIM_SPEC_BOUNDS_TYPE] = shape->bounds_type;
-    value[SKIM_SPEC_KEYS] = skim_vulkan_near_keys(shape);
+    value[SKIM_SPEC_KEYS] = skim_gpu_near_keys(shape);
     value[SKIM_SPEC_LANES] = LANES;
     value[SKIM_SPEC_TOKENS] = wide ? 4 : 1;
-    value[SKIM_SPEC_HEADS] = wide ? heads_of(shape) : 1;
+    value[SKIM_SPEC_HEADS] = wide ? skim_gpu_heads_at_once(shape) : 1;
     if (wide) { // else a general kernel
         value[SKIM_SPEC_DIM] = shape->key_dim;
         value[SKIM_SPEC_PAGE_SIZE] = shape->page_size;
         value[SKIM_SPEC_GROUP] = shape->q_heads / shape->kv_heads;
-        value[SKIM_SPEC_PARTS] = skim_vulkan_parts(shape);
+        value[SKIM_SPEC_PARTS] = skim_gpu_parts(shape);
     }
     return constants;
 }

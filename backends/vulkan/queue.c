@@ -79,8 +79,8 @@ static skim_status take_commands(skim_vulkan_queue *queue, VkCommandBuffer *comm
             skim_vulkan_note_completed(queue);
     }
     skim_vulkan_commands *grown =
-        skim_vulkan_grow(queue->device->base->host, queue->commands, queue->command_count,
-                         &queue->command_capacity, sizeof *queue->commands);
+        skim_gpu_grow(queue->device->base->host, queue->commands, queue->command_count,
+                      &queue->command_capacity, sizeof *queue->commands);
     if (!grown)
         return no_memory(queue);
     queue->commands = grown;
@@ -112,8 +112,8 @@ skim_status skim_vulkan_begin(skim_vulkan_queue *queue)
         return SKIM_OK;
     // Room to close it, so that closing cannot fail.
     VkCommandBuffer *closed =
-        skim_vulkan_grow(queue->device->base->host, queue->closed, queue->closed_count,
-                         &queue->closed_capacity, sizeof *queue->closed);
+        skim_gpu_grow(queue->device->base->host, queue->closed, queue->closed_count,
+                      &queue->closed_capacity, sizeof *queue->closed);
     if (!closed)
         return no_memory(queue);
     queue->closed = closed;
@@ -173,7 +173,7 @@ static bool is_spoilt(const skim_vulkan_queue *queue)
 
 static void restore_marks(skim_vulkan_queue *queue)
 {
-    for (int i = 0; i < SKIM_VULKAN_MARKS; i++)
+    for (int i = 0; i < SKIM_GPU_MARKS; i++)
         queue->marks[i].point = queue->marks[i].previous;
 }
 
@@ -343,7 +343,7 @@ skim_status skim_vulkan_queue_submit(skim_backend_queue *base, bool will_wait, u
         return status;
     queue->submitted++;
     queue->flushed = queue->broken = false;
-    for (int i = 0; i < SKIM_VULKAN_MARKS; i++)
+    for (int i = 0; i < SKIM_GPU_MARKS; i++)
         queue->marks[i].previous = queue->marks[i].point;
     if (point)
         *point = queue->submitted;
@@ -439,7 +439,7 @@ void skim_vulkan_queue_discard(skim_backend_queue *base)
 skim_status skim_vulkan_record_mark(skim_backend_queue *base, uint32_t index)
 {
     skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
-    assert(index < SKIM_VULKAN_MARKS);
+    assert(index < SKIM_GPU_MARKS);
     skim_status status = skim_vulkan_begin(queue);
     if (status != SKIM_OK)
         return status;
@@ -455,7 +455,7 @@ skim_status skim_vulkan_queue_mark_time(skim_backend_queue *base, uint32_t index
                                         uint64_t *nanoseconds)
 {
     skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
-    assert(index < SKIM_VULKAN_MARKS);
+    assert(index < SKIM_GPU_MARKS);
     uint64_t point = queue->marks[index].point;
     if (point > queue->completed)
         skim_vulkan_note_completed(queue);
@@ -518,73 +518,6 @@ skim_status skim_vulkan_locate(skim_vulkan_queue *queue, const char *name,
     return SKIM_OK;
 }
 
-static bool fits_stride(uint64_t stride)
-{
-    return stride <= SKIM_STRIDE_MASK;
-}
-
-skim_status skim_vulkan_locate_tensor(skim_vulkan_queue *queue, const char *name,
-                                      const skim_tensor *tensor, uint32_t tokens, uint32_t heads,
-                                      uint32_t dim, uint64_t *address, uint32_t *token_stride,
-                                      uint32_t *head_stride)
-{
-    *address = *token_stride = *head_stride = 0;
-    if (tensor->type == SKIM_TYPE_NONE)
-        return SKIM_OK;
-    assert(tensor->buffer);
-    // A stride over nothing may be anything.
-    uint64_t of_token = tokens > 1 ? tensor->token_stride : 0;
-    uint64_t of_head = heads > 1 ? tensor->head_stride : 0;
-    if (!fits_stride(of_token) || !fits_stride(of_head))
-        return skim_fail(&queue->base->error, SKIM_UNSUPPORTED,
-                         "%s: strides of 2^30 elements and more are not supported", name);
-    *token_stride = (uint32_t)of_token;
-    *head_stride = (uint32_t)of_head | (uint32_t)tensor->type << SKIM_TYPE_SHIFT;
-    uint64_t elements = (tokens - 1) * of_token + (heads - 1) * of_head + dim;
-    return skim_vulkan_locate(queue, name, tensor->buffer, tensor->offset,
-                              elements * skim_type_size(tensor->type), address);
-}
-
-skim_status skim_vulkan_locate_rows(skim_vulkan_queue *queue, const skim_tensor *rows,
-                                    uint32_t row_count, uint64_t *address)
-{
-    return skim_vulkan_locate(queue, "rows", rows->buffer, rows->offset,
-                              (uint64_t)row_count * sizeof(skim_row), address);
-}
-
-skim_status skim_vulkan_locate_table(skim_vulkan_queue *queue, const skim_tensor *table,
-                                     uint32_t table_count, uint64_t *address)
-{
-    return skim_vulkan_locate(queue, "table", table->buffer, table->offset,
-                              (uint64_t)table_count * sizeof(uint32_t), address);
-}
-
-// count vectors of words, stride words apart.
-static skim_status locate_words(skim_vulkan_queue *queue, const char *name,
-                                const skim_buffer *buffer, uint64_t offset, uint64_t stride,
-                                uint32_t count, uint64_t *address)
-{
-    if (stride > UINT32_MAX)
-        return skim_fail(&queue->base->error, SKIM_UNSUPPORTED,
-                         "the stride of %s is 2^32 elements or more", name);
-    return skim_vulkan_locate(queue, name, buffer, offset, count * stride * sizeof(uint32_t),
-                              address);
-}
-
-skim_status skim_vulkan_locate_scores(skim_vulkan_queue *queue, const skim_buffer *scores,
-                                      uint64_t offset, uint64_t stride, uint32_t count,
-                                      uint64_t *address)
-{
-    return locate_words(queue, "scores", scores, offset, stride, count, address);
-}
-
-skim_status skim_vulkan_locate_lists(skim_vulkan_queue *queue, const skim_buffer *lists,
-                                     uint64_t offset, uint64_t stride, uint32_t count,
-                                     uint64_t *address)
-{
-    return locate_words(queue, "lists", lists, offset, stride, count, address);
-}
-
 skim_status skim_vulkan_locate_units(skim_vulkan_queue *queue, const skim_buffer *buffer,
                                      uint64_t offset, bool split, uint64_t *address)
 {
@@ -602,6 +535,30 @@ skim_status skim_vulkan_locate_units(skim_vulkan_queue *queue, const skim_buffer
     skim_vulkan_fill_table(queue->device, buffer, offset, block->mapping.bytes + at);
     *address = block->mapping.chunk.address + at;
     return SKIM_OK;
+}
+
+skim_status skim_vulkan_locate_operands(skim_vulkan_queue *queue, const skim_gpu_operand *operands,
+                                        uint32_t count, skim_vulkan_constants *constants,
+                                        void *push)
+{
+    uint64_t addresses[SKIM_GPU_OPERANDS_MAX] = {0};
+    bool split = false;
+    for (uint32_t i = 0; i < count; i++)
+        split = split || (operands[i].units && skim_vulkan_is_split(operands[i].buffer));
+    if (split)
+        constants->value[SKIM_SPEC_CHUNK_SHIFT] = queue->device->chunk_shift;
+    skim_status status = SKIM_OK;
+    for (uint32_t i = 0; i < count && status == SKIM_OK; i++) {
+        const skim_gpu_operand *operand = &operands[i];
+        if (operand->units)
+            status = skim_vulkan_locate_units(queue, operand->buffer, operand->offset, split,
+                                              &addresses[i]);
+        else if (operand->buffer)
+            status = skim_vulkan_locate(queue, operand->name, operand->buffer, operand->offset,
+                                        operand->bytes, &addresses[i]);
+    }
+    memcpy(push, addresses, count * sizeof *addresses);
+    return status;
 }
 
 // ---- life
@@ -629,7 +586,7 @@ static VkResult create_objects(skim_vulkan_queue *queue)
     const VkQueryPoolCreateInfo queries = {
         .sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
         .queryType = VK_QUERY_TYPE_TIMESTAMP,
-        .queryCount = SKIM_VULKAN_MARKS,
+        .queryCount = SKIM_GPU_MARKS,
     };
     result = vk->CreateQueryPool(queue->device->handle, &queries, NULL, &queue->queries);
     if (result != VK_SUCCESS)
@@ -665,7 +622,7 @@ skim_status skim_vulkan_queue_create(skim_backend_queue *base)
     queue->device = skim_vulkan_device_of(device);
     VkCommandBuffer first;
     queue->commands =
-        skim_vulkan_grow(device->host, NULL, 0, &queue->command_capacity, sizeof *queue->commands);
+        skim_gpu_grow(device->host, NULL, 0, &queue->command_capacity, sizeof *queue->commands);
     skim_status status = queue->commands ? SKIM_OK : no_memory(queue);
     if (status == SKIM_OK)
         status = skim_vulkan_commands_create(queue->device, &base->error, &queue->pool, &first);

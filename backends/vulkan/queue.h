@@ -71,7 +71,7 @@ typedef struct skim_vulkan_queue {
     uint32_t range_count;
 
     VkQueryPool queries;
-    skim_vulkan_mark marks[SKIM_VULKAN_MARKS];
+    skim_vulkan_mark marks[SKIM_GPU_MARKS];
     skim_vulkan_staging *blocks; // the newest first
     skim_vulkan_landing *landings;
     uint32_t landing_count, landing_capacity;
@@ -140,23 +140,13 @@ skim_status skim_vulkan_add_work(skim_vulkan_queue *queue, double work);
 skim_status skim_vulkan_locate(skim_vulkan_queue *queue, const char *name,
                                const skim_buffer *buffer, uint64_t offset, uint64_t bytes,
                                uint64_t *address);
-// The same for a tensor of [tokens][heads][dim]; a null tensor is at 0. Writes its strides, too.
-skim_status skim_vulkan_locate_tensor(skim_vulkan_queue *queue, const char *name,
-                                      const skim_tensor *tensor, uint32_t tokens, uint32_t heads,
-                                      uint32_t dim, uint64_t *address, uint32_t *token_stride,
-                                      uint32_t *head_stride);
-skim_status skim_vulkan_locate_rows(skim_vulkan_queue *queue, const skim_tensor *rows,
-                                    uint32_t row_count, uint64_t *address);
-skim_status skim_vulkan_locate_table(skim_vulkan_queue *queue, const skim_tensor *table,
-                                     uint32_t table_count, uint64_t *address);
-skim_status skim_vulkan_locate_scores(skim_vulkan_queue *queue, const skim_buffer *scores,
-                                      uint64_t offset, uint64_t stride, uint32_t count,
-                                      uint64_t *address);
-skim_status skim_vulkan_locate_lists(skim_vulkan_queue *queue, const skim_buffer *lists,
-                                     uint64_t offset, uint64_t stride, uint32_t count,
-                                     uint64_t *address);
 // What a kernel with or without SKIM_SPEC_CHUNK_SHIFT takes for keys, values or bounds.
 skim_status skim_vulkan_locate_units(skim_vulkan_queue *queue, const skim_buffer *buffer,
                                      uint64_t offset, bool split, uint64_t *address);
+// Writes the addresses of a launch's operands, with which what it is pushed begins; 0 where there
+// is none. Sets SKIM_SPEC_CHUNK_SHIFT if a buffer is in several pieces.
+skim_status skim_vulkan_locate_operands(skim_vulkan_queue *queue, const skim_gpu_operand *operands,
+                                        uint32_t count, skim_vulkan_constants *constants,
+                                        void *push);
 
 #endif

@@ -1,18 +1,10 @@
 // A queue's scratch, and what a shape needs before its verbs can be recorded.
 #include "backends/vulkan/queue.h"
 
-uint64_t skim_vulkan_scratch_size(const skim_device *device, const skim_shape *shape)
-{
-    (void)device;
-    uint64_t select = skim_vulkan_select_scratch(shape);
-    uint64_t attend = skim_vulkan_attend_scratch(shape);
-    return select > attend ? select : attend; // one after the other
-}
-
 static skim_status grow_scratch(skim_vulkan_queue *queue, const skim_shape *shape)
 {
     skim_device *device = queue->device->base;
-    uint64_t size = skim_vulkan_scratch_size(device, shape);
+    uint64_t size = skim_gpu_scratch_size(device, shape);
     if (size <= queue->scratch.size)
         return SKIM_OK;
     skim_vulkan_chunk grown;
@@ -30,7 +22,7 @@ static bool is_needed(const skim_shape *shape, skim_vulkan_kernel kernel, skim_s
     case SKIM_VULKAN_CENTRE:
         return shape->bounds_type == SKIM_BOUNDS_I8;
     case SKIM_VULKAN_MERGE:
-        return skim_vulkan_parts(shape) > 1;
+        return skim_gpu_parts(shape) > 1;
     case SKIM_VULKAN_PREFILL:
         return shape->max_tokens > 1;
     case SKIM_VULKAN_ESTIMATE:
@@ -46,7 +38,7 @@ static bool can_be_split(const skim_vulkan_queue *queue, const skim_shape *shape
     uint64_t tokens = (uint64_t)shape->slots * shape->kv_heads * shape->page_size;
     uint64_t token = ((uint64_t)shape->key_dim + shape->value_dim) * skim_type_size(shape->type);
     const uint64_t size = queue->device->chunk_size;
-    return tokens > size / token || skim_vulkan_bounds_size(queue->device->base, shape) > size;
+    return tokens > size / token || skim_gpu_bounds_size(queue->device->base, shape) > size;
 }
 
 // Every pipeline that verbs of the shape can take, on buffers in one piece or in several.

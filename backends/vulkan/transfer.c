@@ -209,8 +209,8 @@ skim_status skim_vulkan_record_download(skim_backend_queue *base, skim_buffer *b
     skim_vulkan_staging *block;
     uint64_t at;
     skim_vulkan_landing *landings =
-        skim_vulkan_grow(queue->device->base->host, queue->landings, queue->landing_count,
-                         &queue->landing_capacity, sizeof *queue->landings);
+        skim_gpu_grow(queue->device->base->host, queue->landings, queue->landing_count,
+                      &queue->landing_capacity, sizeof *queue->landings);
     if (!landings)
         return skim_fail(&base->error, SKIM_NO_MEMORY, "no host memory for a download");
     queue->landings = landings;

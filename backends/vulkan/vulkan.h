@@ -2,6 +2,7 @@
 #ifndef SKIM_VULKAN_VULKAN_H
 #define SKIM_VULKAN_VULKAN_H
 
+#include "backends/gpu/launch.h"
 #include "backends/vulkan/loader.h"
 #include "runtime/backend.h"
 #include "runtime/memory.h"
@@ -9,7 +10,7 @@
 
 extern const skim_backend skim_backend_vulkan;
 
-enum { SKIM_VULKAN_MARKS = 64, SKIM_VULKAN_PARTS_MAX = 64, SKIM_VULKAN_PHYSICAL_MAX = 64 };
+enum { SKIM_VULKAN_PHYSICAL_MAX = 64 };
 
 // How every buffer is used, the host's too.
 #define SKIM_VULKAN_BUFFER_USAGE                                                                   \
@@ -134,23 +135,6 @@ skim_vulkan_constants skim_vulkan_constants_of(const skim_vulkan_device *device,
 void skim_vulkan_set_lists(skim_vulkan_constants *constants, const skim_vulkan_device *device,
                            const skim_shape *shape, skim_select_mode select);
 
-static inline uint32_t skim_vulkan_shape_word(const skim_shape *shape)
-{
-    return SKIM_SHAPE_WORD(shape->key_dim, shape->page_size, shape->q_heads / shape->kv_heads);
-}
-
-// A stride of keys or values, in units.
-static inline uint32_t skim_vulkan_units(uint64_t elements, skim_type type)
-{
-    return (uint32_t)(elements * skim_type_size(type) / 16);
-}
-
-static inline uint32_t skim_vulkan_head_chunks(const skim_shape *shape, uint32_t heads)
-{
-    uint32_t group = shape->q_heads / shape->kv_heads;
-    return shape->kv_heads * ((group + heads - 1) / heads);
-}
-
 // ---- the host's own objects (interop.c)
 
 // Takes the host's instance and physical device, and notes that the rest is the host's, too.
@@ -196,11 +180,6 @@ typedef struct skim_vulkan_mapping {
     char *bytes;
 } skim_vulkan_mapping;
 
-// An array of count elements with room for one more: itself, or a larger copy in its place. NULL if
-// there is no memory, and then nothing has changed.
-void *skim_vulkan_grow(const skim_host *host, void *array, uint32_t count, uint32_t *capacity,
-                       size_t size);
-
 // The heap that buffers live in: the largest that is the device's own.
 uint32_t skim_vulkan_main_heap(const VkPhysicalDeviceMemoryProperties *memory);
 uint64_t skim_vulkan_memory_available(const skim_device *device);
@@ -213,15 +192,6 @@ skim_status skim_vulkan_buffer_create(skim_buffer *buffer);
 void skim_vulkan_buffer_destroy(skim_buffer *buffer);
 
 // ---- verbs
-
-uint64_t skim_vulkan_bounds_size(const skim_device *device, const skim_shape *shape);
-uint64_t skim_vulkan_scratch_size(const skim_device *device, const skim_shape *shape);
-// Bytes of a queue's scratch: keys of order, parts of attend.
-uint64_t skim_vulkan_select_scratch(const skim_shape *shape);
-uint64_t skim_vulkan_attend_scratch(const skim_shape *shape);
-uint32_t skim_vulkan_parts(const skim_shape *shape);
-// Pages whose keys of order select keeps in shared memory; 1: none.
-uint32_t skim_vulkan_near_keys(const skim_shape *shape);
 
 skim_status skim_vulkan_append(skim_backend_queue *queue, const skim_append_args *args);
 skim_status skim_vulkan_estimate(skim_backend_queue *queue, const skim_estimate_args *args);

@@ -124,24 +124,28 @@ static void a_tensor_of_more_than_4_gib_is_counted_whole(void **state)
     (void)state;
     uint64_t address = 0;
     uint32_t token = 0, head = 0;
+    skim_gpu_operand operand;
     // 2^20 tokens, 2^13 elements apart: 2^33 elements, 2^34 bytes.
     skim_tensor tensor = {.type = SKIM_F16, .token_stride = 1 << 13, .head_stride = 1 << 7};
     rig *r = make(17 * GIB, 35, true);
     tensor.buffer = &r->buffer;
     tensor.offset = 16;
-    assert_int_equal(skim_vulkan_locate_tensor(&r->queue, "q", &tensor, 1 << 20, 64, 128, &address,
-                                               &token, &head),
+    assert_int_equal(skim_gpu_describe_tensor("q", &tensor, 1 << 20, 64, 128, &r->queue_base.error,
+                                              &operand, &token, &head),
                      SKIM_OK);
-    assert_int_equal(address, address_of_chunk(0) + 16);
     assert_int_equal(token, 1 << 13);
     assert_int_equal(head, 1u << 7 | (uint32_t)SKIM_F16 << SKIM_TYPE_SHIFT);
+    assert_int_equal(operand.bytes, 16 * GIB);
+    assert_int_equal(
+        skim_vulkan_locate(&r->queue, "q", &r->buffer, operand.offset, operand.bytes, &address),
+        SKIM_OK);
+    assert_int_equal(address, address_of_chunk(0) + 16);
     release(r);
     // In pieces of 16 GiB it lies across two, since it begins 16 bytes late.
     r = make(17 * GIB, 34, true);
-    tensor.buffer = &r->buffer;
-    assert_int_equal(skim_vulkan_locate_tensor(&r->queue, "q", &tensor, 1 << 20, 64, 128, &address,
-                                               &token, &head),
-                     SKIM_UNSUPPORTED);
+    assert_int_equal(
+        skim_vulkan_locate(&r->queue, "q", &r->buffer, operand.offset, operand.bytes, &address),
+        SKIM_UNSUPPORTED);
     release(r);
 }
 
