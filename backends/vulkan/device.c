@@ -164,7 +164,8 @@ static skim_device_type type_of(const physical_device *physical)
     }
 }
 
-// The devices that will do, real ones first; returns how many. Without any, reason says why.
+// The devices that will do, real ones first; returns how many. reason says why there are none, and
+// is empty if there are some.
 static uint32_t list_devices(const skim_vulkan_instance *instance, VkPhysicalDevice *devices,
                              char *reason, size_t reason_size)
 {
@@ -190,6 +191,8 @@ static uint32_t list_devices(const skim_vulkan_instance *instance, VkPhysicalDev
                 devices[kept++] = handles[i];
         }
     }
+    if (kept > 0)
+        reason[0] = '\0';
     return kept;
 }
 
@@ -413,7 +416,8 @@ static skim_status find_physical(skim_vulkan_device *device, uint32_t index, ski
     if (!skim_vulkan_instance_open(&device->instance, reason, sizeof reason))
         return skim_fail(error, SKIM_NO_DEVICE, "%s", reason);
     if (index >= list_devices(&device->instance, devices, reason, sizeof reason))
-        return skim_fail(error, SKIM_NO_DEVICE, "the device is there no longer: %s", reason);
+        return skim_fail(error, SKIM_NO_DEVICE, "the device is there no longer%s%s",
+                         reason[0] ? ": " : "", reason);
     device->physical = devices[index];
     return SKIM_OK;
 }
