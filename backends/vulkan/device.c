@@ -15,7 +15,8 @@ typedef struct physical_device {
     VkPhysicalDeviceDriverProperties driver;
     VkPhysicalDeviceSubgroupProperties subgroups;
     VkPhysicalDeviceMaintenance3Properties memory_limits;
-    VkPhysicalDeviceSubgroupSizeControlPropertiesEXT sizes; // zero without the extension
+    VkPhysicalDeviceMaintenance4PropertiesKHR buffer_limits; // zero without the extension
+    VkPhysicalDeviceSubgroupSizeControlPropertiesEXT sizes;  // the same
     VkPhysicalDeviceFeatures2 features;
     VkPhysicalDeviceVulkan11Features features11;
     VkPhysicalDeviceVulkan12Features features12;
@@ -84,6 +85,12 @@ static void query(const skim_vulkan_instance *instance, VkPhysicalDevice handle,
         physical->sizes.sType =
             VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT;
         physical->memory_limits.pNext = &physical->sizes;
+    }
+    if (has_extension(instance, handle, VK_KHR_MAINTENANCE_4_EXTENSION_NAME)) {
+        physical->buffer_limits.sType =
+            VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES_KHR;
+        physical->buffer_limits.pNext = physical->memory_limits.pNext;
+        physical->memory_limits.pNext = &physical->buffer_limits;
     }
     instance->GetPhysicalDeviceProperties2(handle, &physical->properties);
     if (physical->properties.properties.apiVersion >= VK_API_VERSION_1_2)
@@ -453,7 +460,11 @@ static void fill_device(skim_vulkan_device *device, const physical_device *physi
         physical->timestamp_bits >= 64 ? UINT64_MAX : ((uint64_t)1 << physical->timestamp_bits) - 1;
     device->subgroup_size = physical->subgroups.subgroupSize;
     device->submission_work = type_of(physical) == SKIM_DEVICE_DISCRETE ? 5e11 : 5e10;
+    // One buffer takes one allocation.
+    const uint64_t buffer_max = physical->buffer_limits.maxBufferSize;
     device->allocation_max = physical->memory_limits.maxMemoryAllocationSize;
+    if (buffer_max > 0 && buffer_max < device->allocation_max)
+        device->allocation_max = buffer_max;
     set_chunks(device, allocation_max > 0 && allocation_max < device->allocation_max
                            ? allocation_max
                            : device->allocation_max);

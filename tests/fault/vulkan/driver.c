@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MEMORY_ALIGNMENT = 256, DEVICE_EXTENSIONS_MAX = 3 };
+enum { MEMORY_ALIGNMENT = 256, DEVICE_EXTENSIONS_MAX = 4 };
 
 #define ENTER(name, device) VkResult result_ = fake_enter(FAKE_##name, device)
 // The specification leaves undefined what a failed call writes to.
@@ -228,6 +228,12 @@ static void fill_structure(VkBaseOutStructure *structure)
         maintenance->maxMemoryAllocationSize = OR(lies->allocation_max, (uint64_t)1 << 30);
         break;
     }
+    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES_KHR: {
+        VkPhysicalDeviceMaintenance4PropertiesKHR *maintenance = (void *)structure;
+        if (lies->buffer_max > 0)
+            maintenance->maxBufferSize = lies->buffer_max;
+        break;
+    }
     case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES: {
         VkPhysicalDeviceVulkan11Features *features = (void *)structure;
         features->storageBuffer16BitAccess = !lies->no_16bit;
@@ -338,6 +344,8 @@ static uint32_t list_extensions(const char **names)
         names[count++] = "VK_EXT_memory_budget";
     if (!lies->no_size_control)
         names[count++] = "VK_EXT_subgroup_size_control";
+    if (lies->buffer_max > 0)
+        names[count++] = "VK_KHR_maintenance4";
     return count;
 }
 
@@ -521,6 +529,8 @@ VkResult fake_CreateBuffer(VkDevice device, const VkBufferCreateInfo *info,
         return VK_ERROR_OUT_OF_HOST_MEMORY;
     if (info->size == 0 || !(info->usage & VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT))
         fake_violation("vkCreateBuffer: no size, or no address");
+    if (lies->buffer_max > 0 && info->size > lies->buffer_max)
+        fake_violation("vkCreateBuffer: the driver's buffers are smaller");
     uint64_t made = fake_make(KIND_buffer, FAKE_NUMBER(device));
     fake_find(KIND_buffer, made, "vkCreateBuffer")->size = info->size;
     *buffer = FAKE_HANDLE(VkBuffer, made);

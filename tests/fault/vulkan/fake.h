@@ -56,6 +56,7 @@ typedef struct fake_lies {
     uint32_t workgroup_subgroups;           // 0: 64
     uint32_t shared_memory, threads, push_constants;
     uint64_t allocation_max; // 0: 1 GiB
+    uint64_t buffer_max;     // 0: no VK_KHR_maintenance4, which tells it
     uint64_t heap_size;      // 0: 4 GiB
     uint64_t budget, usage;  // budget 0: the truth
     const char *missing;     // an entry point, "vk" included

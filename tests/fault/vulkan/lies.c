@@ -352,6 +352,7 @@ static void buffers_in_pieces(void)
 {
     seams("pieces of 128 KiB", &(fake_lies){.eager = false}, 131072, UINT64_MAX);
     seams("pieces of 64 KiB, done at once", &(fake_lies){.eager = true}, 65536, UINT64_MAX);
+    seams("buffers of 256 KiB", &(fake_lies){.buffer_max = 262144}, 0, 262144);
     // Staging cannot have more at a time either.
     seams("allocations of 256 KiB", &(fake_lies){.allocation_max = 262144}, 0, 262144);
     seams("allocations of 300 KiB", &(fake_lies){.allocation_max = 300 << 10}, 0, 300 << 10);
