@@ -469,8 +469,11 @@ skim_status skim_vulkan_queue_mark_time(skim_backend_queue *base, uint32_t index
         return skim_fail(&base->error, SKIM_STATE, "mark %u has not been reached", index);
     if (result != VK_SUCCESS)
         return failed(queue, result, "vkGetQueryPoolResults");
-    *nanoseconds = (uint64_t)((double)(ticks & queue->device->timestamp_mask) *
-                              queue->device->timestamp_period);
+    // A clock that counts nanoseconds since 1970 has more digits than a double.
+    const double period = queue->device->timestamp_period;
+    const uint64_t whole = (uint64_t)period;
+    ticks &= queue->device->timestamp_mask;
+    *nanoseconds = ticks * whole + (uint64_t)((double)ticks * (period - (double)whole));
     return SKIM_OK;
 }
 

@@ -442,6 +442,19 @@ static void timestamps(void)
     CHECK(limits.timestamps == 0, "%u timestamps", limits.timestamps);
     CHECK(skim_queue_mark(own.queue, 0) == SKIM_UNSUPPORTED, "there are marks");
     close_stage(&own);
+    // The fake clock goes on by 1000 with each command of a query, of which a mark is two, and has
+    // more digits than a double.
+    uint64_t times[2] = {0, 0};
+    set_lies("a clock that began in 1970", &(fake_lies){.eager = false});
+    CHECK(open_stage(&own) == SKIM_OK, "it cannot be opened");
+    for (uint32_t i = 0; i < 2; i++)
+        CHECK(skim_queue_mark(own.queue, i) == SKIM_OK, "no mark");
+    CHECK(skim_queue_finish(own.queue) == SKIM_OK, "it does not work");
+    for (uint32_t i = 0; i < 2; i++)
+        CHECK(skim_queue_mark_time(own.queue, i, &times[i]) == SKIM_OK, "no time");
+    CHECK(times[1] - times[0] == 2000, "%llu ns went by",
+          (unsigned long long)(times[1] - times[0]));
+    close_stage(&own);
 }
 
 // ---- kept pipelines
