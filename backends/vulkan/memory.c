@@ -203,8 +203,8 @@ void skim_vulkan_buffer_destroy(skim_buffer *buffer)
     skim_vulkan_buffer *own = buffer->impl;
     if (!own)
         return;
-    if (buffer->wipe > 0 && !atomic_load(&buffer->device->lost))
-        skim_vulkan_wipe(device, own, buffer->wipe);
+    if (buffer->wipe > 0)
+        skim_vulkan_wipe(device, own->chunks, own->count, buffer->wipe);
     for (uint32_t i = 0; i < own->count && !own->wrapped; i++)
         skim_vulkan_chunk_destroy(device, &own->chunks[i]);
     skim_release(device->base->host, own, sizeof *own + own->count * sizeof *own->chunks);
@@ -241,21 +241,24 @@ void skim_vulkan_fill_table(const skim_vulkan_device *device, const skim_buffer 
     }
 }
 
-void skim_vulkan_wipe(skim_vulkan_device *device, const skim_vulkan_buffer *buffer, uint64_t bytes)
+void skim_vulkan_wipe(skim_vulkan_device *device, const skim_vulkan_chunk *chunks, uint32_t count,
+                      uint64_t bytes)
 {
     const skim_vulkan_functions *vk = &device->vk;
     const VkCommandBufferBeginInfo begin = {
         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
         .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT,
     };
+    if (atomic_load(&device->base->lost))
+        return;
     skim_mutex_lock(&device->idle_mutex);
     VkResult result = vk->BeginCommandBuffer(device->wipe_commands, &begin);
     if (result == VK_SUCCESS) {
-        for (uint32_t i = 0; i < buffer->count && bytes > 0; i++) {
-            uint64_t most = buffer->count == 1 ? bytes : device->chunk_size;
+        for (uint32_t i = 0; i < count && bytes > 0; i++) {
+            uint64_t most = count == 1 ? bytes : device->chunk_size;
             uint64_t size = bytes < most ? bytes : most;
-            vk->CmdFillBuffer(device->wipe_commands, buffer->chunks[i].buffer, 0,
-                              skim_round_up(size, 4), 0);
+            vk->CmdFillBuffer(device->wipe_commands, chunks[i].buffer, 0, skim_round_up(size, 4),
+                              0);
             bytes -= size;
         }
         result = vk->EndCommandBuffer(device->wipe_commands);

@@ -602,7 +602,7 @@ static void release_queue(skim_vulkan_queue *queue)
     skim_vulkan_device *device = queue->device;
     const skim_host *host = device->base->host;
     skim_vulkan_staging_deinit(queue);
-    skim_vulkan_chunk_destroy(device, &queue->scratch);
+    skim_vulkan_scratch_deinit(queue);
     if (queue->queries)
         device->vk.DestroyQueryPool(device->handle, queue->queries, NULL);
     if (queue->timeline)

@@ -75,7 +75,8 @@ typedef struct skim_vulkan_queue {
     skim_vulkan_staging *blocks; // the newest first
     skim_vulkan_landing *landings;
     uint32_t landing_count, landing_capacity;
-    skim_vulkan_chunk scratch;
+    skim_vulkan_chunk scratch; // scores' keys and partial results: what a cache's tokens gave
+    uint64_t scratch_size;
 } skim_vulkan_queue;
 
 static inline skim_vulkan_queue *skim_vulkan_queue_of(const skim_backend_queue *base)
@@ -111,6 +112,9 @@ skim_status skim_vulkan_staging_init(skim_vulkan_queue *queue);
 // Copies what reached the host to where it was wanted; forgets what was never submitted.
 void skim_vulkan_land(skim_vulkan_queue *queue);
 void skim_vulkan_forget_landings(skim_vulkan_queue *queue);
+
+// Releases scratch, zeroed, once nothing uses it any more.
+void skim_vulkan_scratch_deinit(skim_vulkan_queue *queue);
 
 // Looks how far the device is.
 void skim_vulkan_note_completed(skim_vulkan_queue *queue);

@@ -1,18 +1,28 @@
 // A queue's scratch, and what a shape needs before its verbs can be recorded.
 #include "backends/vulkan/queue.h"
 
+void skim_vulkan_scratch_deinit(skim_vulkan_queue *queue)
+{
+    skim_vulkan_chunk *scratch = &queue->scratch;
+    if (scratch->buffer)
+        skim_vulkan_wipe(queue->device, scratch, 1, queue->scratch_size);
+    skim_vulkan_chunk_destroy(queue->device, scratch);
+    queue->scratch_size = 0;
+}
+
 static skim_status grow_scratch(skim_vulkan_queue *queue, const skim_shape *shape)
 {
     skim_device *device = queue->device->base;
     uint64_t size = skim_gpu_scratch_size(device, shape);
-    if (size <= queue->scratch.size)
+    if (size <= queue->scratch_size)
         return SKIM_OK;
     skim_vulkan_chunk grown;
     skim_status status = skim_vulkan_chunk_create(device, size, &queue->base->error, &grown);
     if (status != SKIM_OK)
         return status;
-    skim_vulkan_chunk_destroy(queue->device, &queue->scratch);
+    skim_vulkan_scratch_deinit(queue);
     queue->scratch = grown;
+    queue->scratch_size = size;
     return SKIM_OK;
 }
 

@@ -58,7 +58,7 @@ typedef struct skim_vulkan_pipelines {
 
 // ---- the device
 
-struct skim_vulkan_buffer;
+struct skim_vulkan_chunk;
 
 typedef struct skim_vulkan_device {
     skim_device *base;
@@ -104,9 +104,10 @@ VkResult skim_vulkan_submit_and_wait(skim_vulkan_device *device, uint32_t count,
 // Waits for all that was submitted, where a timeline cannot be waited for. A queue that will not
 // say that it is idle counts as lost: nothing could be released any more.
 VkResult skim_vulkan_wait_idle(skim_vulkan_device *device);
-// Zeroes the buffer's first bytes and waits for it. What is lost is not zeroed.
-void skim_vulkan_wipe(skim_vulkan_device *device, const struct skim_vulkan_buffer *buffer,
-                      uint64_t bytes);
+// Zeroes the first bytes of a buffer in so many pieces and waits for it. What is lost is not
+// zeroed.
+void skim_vulkan_wipe(skim_vulkan_device *device, const struct skim_vulkan_chunk *chunks,
+                      uint32_t count, uint64_t bytes);
 
 static inline skim_vulkan_device *skim_vulkan_device_of(const skim_device *device)
 {

@@ -447,6 +447,8 @@ void fake_GetDeviceQueue(VkDevice device, uint32_t family, uint32_t index, VkQue
 
 // ---- memory
 
+enum { FRESH_BYTE = 0xa5 };
+
 VkResult fake_AllocateMemory(VkDevice device, const VkMemoryAllocateInfo *info,
                              const VkAllocationCallbacks *allocator, VkDeviceMemory *memory)
 {
@@ -466,7 +468,7 @@ VkResult fake_AllocateMemory(VkDevice device, const VkMemoryAllocateInfo *info,
     char *bytes = malloc(info->allocationSize);
     if (!bytes)
         return VK_ERROR_OUT_OF_HOST_MEMORY;
-    memset(bytes, 0xa5, info->allocationSize);
+    memset(bytes, FRESH_BYTE, info->allocationSize);
     uint64_t made = fake_make(KIND_memory, FAKE_NUMBER(device));
     fake_object *own = fake_find(KIND_memory, made, "vkAllocateMemory");
     own->bytes = bytes;
@@ -497,6 +499,12 @@ void fake_FreeMemory(VkDevice device, VkDeviceMemory memory, const VkAllocationC
     fake_each(KIND_buffer, note_user, &own);
     if (own.user > fake_observed())
         fake_violation("vkFreeMemory: submitted work may use a buffer in this memory");
+    const fake_object *released =
+        memory ? fake_find(KIND_memory, FAKE_NUMBER(memory), "vkFreeMemory") : NULL;
+    for (uint64_t i = 0; released && i < released->size; i++) {
+        const unsigned char byte = (unsigned char)released->bytes[i];
+        fake.dirty += byte != 0 && byte != FRESH_BYTE;
+    }
     fake_destroy(KIND_memory, FAKE_NUMBER(memory), FAKE_NUMBER(device), "vkFreeMemory");
 }
 

@@ -73,6 +73,7 @@ typedef struct fake_control {
     // What is alive, device memory in bytes, and the first violation.
     uint32_t objects;
     uint64_t memory;
+    uint64_t dirty; // bytes of device memory that were released as something had left them
     char violation[256];
     uint32_t caches_handed; // to it, since the process began
     uint64_t dispatches, submissions;
