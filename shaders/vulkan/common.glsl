@@ -135,13 +135,21 @@ vec2 unpack_f16(uint bits)
 #endif
 }
 
+// Rounds to nearest, ties to even; NaN stays NaN. What Vulkan has for it rounds as the driver likes,
+// on some GPUs towards zero, and may lose the smallest numbers.
 uint pack_f16(vec2 pair)
 {
-#ifdef SKIM_FP16
-    return packFloat2x16(f16vec2(pair));
-#else
-    return packHalf2x16(pair);
-#endif
+    uvec2 bits = floatBitsToUint(pair), size = bits & 0x7fffffffu;
+    uvec2 packed = (size - 0x38000000u + 0xfffu + (size >> 13 & 1u)) >> 13;
+    // Below 2^-14, in units of 2^-24.
+    uvec2 mantissa = size & 0x7fffffu | 0x800000u, shift = clamp(126u - (size >> 23), 14u, 25u);
+    uvec2 small = (mantissa + (uvec2(1) << shift - 1u) - 1u + (mantissa >> shift & 1u)) >> shift;
+    packed = mix(packed, small, lessThan(size, uvec2(0x38800000u)));
+    // From 65520 on infinite.
+    packed = mix(packed, uvec2(0x7c00u), greaterThanEqual(size, uvec2(0x477ff000u)));
+    packed = mix(packed, uvec2(0x7e00u), greaterThan(size, uvec2(0x7f800000u)));
+    packed |= bits >> 16 & 0x8000u;
+    return packed.x | packed.y << 16;
 }
 
 vec2 unpack_bf16(uint bits)

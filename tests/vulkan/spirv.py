@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """spirv.py SOURCES BUILT: what glslc made of the kernels is valid, reads keys, values and bounds 16 bytes at a
-time, and is what the copies in SOURCES/spirv have, which are built where there is no glslc.
+time, leaves no rounding to the driver, and is what the copies in SOURCES/spirv have, which are built where
+there is no glslc.
 
 Another glslc makes other words of the same source; then nothing can be said of the copies."""
 
@@ -34,6 +35,11 @@ def faults(path):
         loads = re.findall(rf"= OpLoad {vector[2]} %\d+ Aligned(?:\|\w+)* 16", text) if vector else []
         if not loads:
             yield "no load of 16 bytes"
+    # To 16 bits, Vulkan rounds to nearest or towards zero, as the driver likes.
+    halves = re.findall(r"(%\d+) = OpTypeFloat 16\n", text)
+    halves += [made for half in halves for made in re.findall(rf"(%\d+) = OpTypeVector {half} \d\n", text)]
+    if "PackHalf2x16" in text.replace("UnpackHalf2x16", "") or any(f"OpFConvert {half} " in text for half in halves):
+        yield "the driver rounds to 16 bits"
 
 
 def main():
