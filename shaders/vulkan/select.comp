@@ -53,11 +53,22 @@ uvec2 find_scores(uint head)
     return advance(push.scores, first + head, push.score_stride, 2);
 }
 
-// Larger scores have larger keys; both zeros have the same.
+// Larger scores have larger keys; both zeros have the same. All in integers: to compare floats, a
+// device may take the smallest for zero.
 uint key_of(float score)
 {
-    uint bits = floatBitsToUint(score == 0.0 ? 0.0 : score);
+    uint bits = floatBitsToUint(score);
+    if (bits == 0x80000000u)
+        bits = 0;
     return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+}
+
+uint highest_key(uint page, uint heads)
+{
+    uint key = 0;
+    for (uint h = 0; h < heads; h++)
+        key = max(key, key_of(Floats(find_scores(h)).at[page]));
+    return key;
 }
 
 float reduce_max(float x)
@@ -104,6 +115,7 @@ float logsumexp(uint head, uint first, uint end)
     return highest + log2(sum);
 }
 
+// All ways to combine but the maximum of scores.
 float combined(uint page, uint heads)
 {
     float scale = push.scale * LOG2_E;
@@ -140,8 +152,8 @@ void make_keys(Row row, uint first, uint candidates)
         barrier();
     }
     for (uint i = gl_LocalInvocationIndex; i < candidates; i += SKIM_SELECT_THREADS)
-        store_key(i, key_of(alone ? Floats(find_scores(0)).at[first + i]
-                                  : combined(first + i, heads)));
+        store_key(i, alone || push.combine == MAX ? highest_key(first + i, alone ? 1 : heads)
+                                                  : key_of(combined(first + i, heads)));
     synchronise();
 }
 
