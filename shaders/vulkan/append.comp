@@ -131,8 +131,11 @@ vec4 root(Sum square)
 {
     precise vec4 guess = sqrt(square.high);
     precise vec4 rest = fma(-guess, guess, square.high) + square.low;
-    precise vec4 better = guess + rest / (2.0 * guess);
-    return mix(guess, better, lessThan(abs(rest / guess), vec4(FLOAT_MAX)));
+    // Of 0 and of infinity it is the root.
+    bvec4 near = bvec4(uvec4(greaterThan(guess, vec4(0))) &
+                       uvec4(lessThanEqual(guess, vec4(FLOAT_MAX))));
+    precise vec4 better = guess + rest / (2.0 * mix(vec4(1), guess, near));
+    return mix(guess, better, near);
 }
 
 // Two passes in the order of the tokens.
