@@ -1,0 +1,12 @@
+#include "shaders/cuda/prefill.cu"
+
+#include "tests/cuda/kernels.h"
+
+emulated_kernels emulated_prefill_kernels()
+{
+    static emulated_kernel items[] = {
+#define PREFILL(type, TYPE, dim, heads)                                                            \
+    EMULATED_ENTRY(skim_prefill_##type##_##dim, skim_cuda_attend_launch)
+        SKIM_CUDA_PREFILL_KERNELS(PREFILL)};
+    return {items, sizeof items / sizeof *items};
+}
