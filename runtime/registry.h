@@ -10,6 +10,7 @@ typedef struct skim_registration {
 } skim_registration;
 
 extern const skim_backend skim_backend_cpu;
+extern const skim_backend skim_backend_cuda;
 extern const skim_backend skim_backend_vulkan;
 
 #endif

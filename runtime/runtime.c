@@ -7,7 +7,11 @@
 #include <string.h>
 
 static const skim_registration registrations[] = {
+#ifdef SKIM_HAVE_CUDA
+    {"cuda", &skim_backend_cuda},
+#else
     {"cuda", NULL},
+#endif
 #ifdef SKIM_HAVE_VULKAN
     {"vulkan", &skim_backend_vulkan},
 #else

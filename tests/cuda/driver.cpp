@@ -266,8 +266,17 @@ static void reset(const emulated_plan *plan)
     memset(driver.calls, 0, sizeof driver.calls);
 }
 
+static void forget()
+{
+    for (context &own : contexts)
+        own = context();
+    current.clear();
+    driver.objects = driver.contexts = driver.current = 0;
+}
+
 EXPORT emulated_driver *skim_emulated_driver(void)
 {
+    driver.forget = forget;
     driver.name = name_of;
     driver.reset = reset;
     return &driver;
@@ -388,13 +397,13 @@ EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *handle, CUdevice device)
 
 EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
 {
-    ENTER(DevicePrimaryCtxRelease, false);
+    std::lock_guard<std::recursive_mutex> lock(mutex);
     context *own = &contexts[device];
     if (own->retained == 0)
         return CUDA_ERROR_INVALID_CONTEXT;
     if (--own->retained == 0)
         driver.contexts--;
-    return CUDA_SUCCESS;
+    LEAVE(DevicePrimaryCtxRelease, CUDA_SUCCESS);
 }
 
 EXPORT CUresult cuCtxPushCurrent_v2(CUcontext handle)

@@ -47,6 +47,7 @@ typedef struct emulated_driver {
     void (*notes)(const char *text); // what must not happen; NULL: it is said, and ends the program
     const char *(*name)(emulated_call call);
     void (*reset)(const emulated_plan *plan); // counts begin anew
+    void (*forget)(void);                     // what is alive is so no longer
 } emulated_driver;
 
 typedef emulated_driver *skim_emulated_driver_function(void);
