@@ -12,6 +12,7 @@
 #include "runtime/error.h"
 #include "runtime/memory.h"
 #include "skim/cpu.h"
+#include "skim/cuda.h"
 #include "skim/skim.h"
 #include "skim/vulkan.h"
 
@@ -62,15 +63,18 @@ typedef struct skim_backend_queue {
     skim_device *device;
     skim_error error;
     skim_queue_counts counts; // a GPU backend counts
+    void *stream; // the host's own (a CUstream) to record on; NULL: one of the backend's
     void *impl;
 } skim_backend_queue;
 
-// How a device is opened beyond its index. cpu and vulkan may be NULL. With a device of the host's
-// in vulkan (whose options were checked) the index means nothing.
+// How a device is opened beyond its index. cpu, cuda and vulkan may be NULL. With a device of the
+// host's in vulkan, or a context of its in cuda (whose options were checked), the index means
+// nothing.
 typedef struct skim_open_options {
     uint64_t disable;
     uint32_t threads;
     const skim_cpu_options *cpu;
+    const skim_cuda_options *cuda;
     const skim_vulkan_options *vulkan;
 } skim_open_options;
 
@@ -94,8 +98,10 @@ struct skim_backend {
     // Memory. create has size set and fills impl and host. Thread-safe.
     skim_status (*buffer_create)(skim_buffer *buffer);
     void (*buffer_destroy)(skim_buffer *buffer);
-    // Optional: as create, of memory that is and stays the host's (a VkBuffer).
+    // Optional: as create, of memory that is and stays the host's (a VkBuffer, a CUdeviceptr).
     skim_status (*buffer_wrap)(skim_buffer *buffer, uint64_t handle);
+    // Optional: where a buffer begins, as the host's own kernels see it (a CUdeviceptr).
+    uint64_t (*buffer_address)(const skim_buffer *buffer);
 
     // Queues. destroy waits for submitted work.
     skim_status (*queue_create)(skim_backend_queue *queue);
@@ -138,7 +144,8 @@ struct skim_backend {
     void (*discard)(skim_backend_queue *queue);
     skim_status (*mark_time)(skim_backend_queue *queue, uint32_t index, uint64_t *nanoseconds);
     // Optional: the next submission waits for, or signals, a semaphore of the host's. One that
-    // holds nothing else has a point, too. discard drops it.
+    // holds nothing else has a point, too. discard drops it. (CUDA: an event, whose value means
+    // nothing and which takes its place among what was recorded.)
     skim_status (*semaphore)(skim_backend_queue *queue, uint64_t handle, uint64_t value,
                              bool signals);
 };

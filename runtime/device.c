@@ -224,19 +224,58 @@ static void name_imported(const skim_runtime *runtime, const skim_backend_record
     }
 }
 
-static skim_status import_vulkan(skim_runtime *runtime, const skim_open_options *options,
-                                 skim_device **device)
+static skim_status import(skim_runtime *runtime, const char *backend,
+                          const skim_open_options *options, skim_device **device)
 {
     for (uint32_t b = 0; b < runtime->backend_count; b++) {
         const skim_backend_record *record = &runtime->backends[b];
-        if (strcmp(record->name, "vulkan") != 0 || !record->backend)
+        if (strcmp(record->name, backend) != 0 || !record->backend)
             continue;
         skim_status status = open_index(runtime, record, UINT32_MAX, options, device);
         if (status == SKIM_OK)
             name_imported(runtime, record, *device);
         return status;
     }
-    return skim_fail(&runtime->error, SKIM_NO_DEVICE, "this build of Skim has no vulkan backend");
+    return skim_fail(&runtime->error, SKIM_NO_DEVICE, "this build of Skim has no %s backend",
+                     backend);
+}
+
+// By a selector that is of one backend's devices; NULL: its first one. title is the backend's in
+// words.
+static skim_status open_selected(skim_runtime *runtime, const char *backend, const char *title,
+                                 const char *selector, const skim_open_options *options,
+                                 skim_device **device)
+{
+    uint8_t uuid[16];
+    const size_t length = strlen(backend);
+    if (!selector)
+        selector = backend;
+    if (parse_uuid(selector, uuid))
+        return open_uuid(runtime, backend, uuid, options, device);
+    if (strncmp(selector, backend, length) != 0 ||
+        (selector[length] != '\0' && selector[length] != ':'))
+        return skim_fail(&runtime->error, SKIM_INVALID,
+                         "\"%.64s\" selects no %s device; use %s, %s:index or a UUID", selector,
+                         title, backend, backend);
+    return open_named(runtime, selector, options, device);
+}
+
+skim_status skim_cuda_device_open(skim_runtime *runtime, const skim_cuda_options *options,
+                                  skim_device **device)
+{
+    skim_cuda_options taken = {.size_of = sizeof taken};
+    if (!runtime)
+        return SKIM_INVALID;
+    if (!device)
+        return skim_fail(&runtime->error, SKIM_INVALID, "device must not be NULL");
+    if (options && !skim_take(&taken, sizeof taken, options))
+        return skim_fail(&runtime->error, SKIM_INVALID, "skim_cuda_options.size_of is wrong");
+    skim_status status = skim_cuda_options_check(&taken, &runtime->error);
+    if (status != SKIM_OK)
+        return status;
+    skim_open_options open = {.disable = taken.disable, .cuda = &taken};
+    return taken.context ? import(runtime, "cuda", &open, device)
+                         : open_selected(runtime, "cuda", "CUDA", taken.selector, &open, device);
 }
 
 skim_status skim_vulkan_device_open(skim_runtime *runtime, const skim_vulkan_options *options,
@@ -255,16 +294,8 @@ skim_status skim_vulkan_device_open(skim_runtime *runtime, const skim_vulkan_opt
 
     skim_open_options open = {.disable = taken.disable, .vulkan = &taken};
     if (taken.device)
-        return import_vulkan(runtime, &open, device);
-    const char *selector = taken.selector ? taken.selector : "vulkan";
-    uint8_t uuid[16];
-    if (parse_uuid(selector, uuid))
-        return open_uuid(runtime, "vulkan", uuid, &open, device);
-    if (strncmp(selector, "vulkan", 6) != 0 || (selector[6] != '\0' && selector[6] != ':'))
-        return skim_fail(&runtime->error, SKIM_INVALID,
-                         "\"%.64s\" selects no Vulkan device; use vulkan, vulkan:index or a UUID",
-                         selector);
-    return open_named(runtime, selector, &open, device);
+        return import(runtime, "vulkan", &open, device);
+    return open_selected(runtime, "vulkan", "Vulkan", taken.selector, &open, device);
 }
 
 void skim_device_close(skim_device *device)

@@ -4,18 +4,15 @@
 
 #include <string.h>
 
-skim_status skim_queue_create(skim_device *device, skim_queue **queue)
+skim_status skim_queue_make(skim_device *device, void *stream, skim_queue **queue)
 {
-    if (!device)
-        return SKIM_INVALID;
-    if (!queue)
-        return skim_fail(&device->error, SKIM_INVALID, "queue must not be NULL");
     if (atomic_load(&device->lost))
         return skim_fail(&device->error, SKIM_DEVICE_LOST, "the device is lost");
     skim_queue *made = skim_allocate(device->host, sizeof *made);
     if (!made)
         return skim_fail(&device->error, SKIM_NO_MEMORY, "no host memory for a queue");
     made->base.device = device;
+    made->base.stream = stream;
     skim_error_init(&made->base.error);
     skim_status status = device->backend->queue_create(&made->base);
     if (status != SKIM_OK) {
@@ -29,6 +26,15 @@ skim_status skim_queue_create(skim_device *device, skim_queue **queue)
     atomic_fetch_add(&device->objects, 1);
     *queue = made;
     return SKIM_OK;
+}
+
+skim_status skim_queue_create(skim_device *device, skim_queue **queue)
+{
+    if (!device)
+        return SKIM_INVALID;
+    if (!queue)
+        return skim_fail(&device->error, SKIM_INVALID, "queue must not be NULL");
+    return skim_queue_make(device, NULL, queue);
 }
 
 void skim_queue_destroy(skim_queue *queue)

@@ -34,6 +34,9 @@ struct skim_queue {
     skim_cache *caches; // that use it
 };
 
+// As skim_queue_create; stream may be the host's own, of a device that can use it.
+skim_status skim_queue_make(skim_device *device, void *stream, skim_queue **queue);
+
 // SKIM_OK, or why nothing can be recorded.
 skim_status skim_queue_usable(skim_queue *queue);
 

@@ -3,6 +3,8 @@
 #include "runtime/queue.h"
 #include "runtime/validate.h"
 
+#include <string.h>
+
 #define FEATURES_11 "VkPhysicalDeviceVulkan11Features"
 #define FEATURES_12 "VkPhysicalDeviceVulkan12Features"
 #define FEATURES_SUBGROUPS "VkPhysicalDeviceSubgroupSizeControlFeatures"
@@ -101,7 +103,7 @@ skim_status skim_vulkan_buffer_wrap(skim_device *device, uint64_t handle, uint64
     if (!buffer || handle == 0 || size == 0)
         return skim_fail(&device->error, SKIM_INVALID,
                          "to wrap a buffer takes its handle, a size above 0 and a place to go");
-    if (!device->backend->buffer_wrap)
+    if (strcmp(device->backend->name, "vulkan") != 0)
         return skim_fail(&device->error, SKIM_UNSUPPORTED,
                          "%s is not a Vulkan device and cannot use a VkBuffer",
                          device->info.selector);
@@ -115,7 +117,7 @@ static skim_status check_semaphore(skim_queue *queue, uint64_t semaphore)
     skim_status status = skim_queue_usable(queue);
     if (status != SKIM_OK)
         return status;
-    if (!queue->base.device->backend->semaphore)
+    if (strcmp(queue->base.device->backend->name, "vulkan") != 0)
         return skim_fail(&queue->base.error, SKIM_UNSUPPORTED,
                          "%s is not a Vulkan device and cannot use a VkSemaphore",
                          queue->base.device->info.selector);

@@ -48,7 +48,7 @@ typedef struct skim_cuda_device {
     skim_device *base;
     skim_cuda_functions cuda;
     CUdevice device;
-    CUcontext context; // the primary one, retained
+    CUcontext context; // the primary one, retained, or the host's
     bool retained;
     skim_cuda_kernels kernels;
 } skim_cuda_device;
@@ -94,6 +94,7 @@ static inline skim_cuda_kernel skim_cuda_select_kernel_of(skim_cuda_select_kerne
 typedef struct skim_cuda_memory {
     CUdeviceptr address; // 0: none
     uint64_t size;
+    bool wrapped; // the host's
 } skim_cuda_memory;
 
 uint64_t skim_cuda_memory_available(const skim_device *device);
@@ -109,6 +110,13 @@ static inline CUdeviceptr skim_cuda_address(const skim_buffer *buffer, uint64_t 
 {
     return buffer ? ((const skim_cuda_memory *)buffer->impl)->address + offset : 0;
 }
+
+// ---- the host's own objects (interop.c)
+
+skim_status skim_cuda_buffer_wrap_address(skim_buffer *buffer, uint64_t address);
+uint64_t skim_cuda_buffer_begin(const skim_buffer *buffer);
+skim_status skim_cuda_queue_event(skim_backend_queue *queue, uint64_t handle, uint64_t value,
+                                  bool records);
 
 // ---- verbs
 

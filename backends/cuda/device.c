@@ -192,7 +192,7 @@ static void fill_limits(skim_limits *limits, uint64_t features, uint64_t memory)
 static void destroy_device(skim_cuda_device *device)
 {
     const skim_host *host = device->base->host;
-    const bool entered = device->retained && skim_cuda_enter(device, NULL) == SKIM_OK;
+    const bool entered = device->context && skim_cuda_enter(device, NULL) == SKIM_OK;
     skim_cuda_kernels_deinit(device);
     if (entered)
         skim_cuda_leave(device);
@@ -213,9 +213,30 @@ static skim_status open_driver(skim_cuda_device *device, uint32_t index, skim_er
         return skim_fail(error, SKIM_NO_DEVICE, "the device is there no longer: %s", reason);
     device->device = devices[index];
     CUresult result = device->cuda.DevicePrimaryCtxRetain(&device->context, device->device);
-    if (result != CUDA_SUCCESS)
+    if (result != CUDA_SUCCESS) {
+        device->context = NULL; // a call that failed may have written anything
         return skim_cuda_fail(device, error, result, "cuDevicePrimaryCtxRetain");
+    }
     device->retained = true;
+    return SKIM_OK;
+}
+
+// The host's context, and which of the devices it is on.
+static skim_status import(skim_cuda_device *device, struct CUctx_st *context, skim_error *error)
+{
+    char reason[256] = "";
+    if (!skim_cuda_functions_open(&device->cuda, reason, sizeof reason))
+        return skim_fail(error, SKIM_NO_DEVICE, "%s", reason);
+    device->context = context;
+    skim_status status = skim_cuda_enter(device, error);
+    if (status != SKIM_OK)
+        return status;
+    CUresult result = device->cuda.CtxGetDevice(&device->device);
+    skim_cuda_leave(device);
+    if (result != CUDA_SUCCESS)
+        return skim_cuda_fail(device, error, result, "cuCtxGetDevice");
+    if (!is_usable(&device->cuda, device->device, reason, sizeof reason))
+        return skim_fail(error, SKIM_UNSUPPORTED, "%s", reason);
     return SKIM_OK;
 }
 
@@ -228,9 +249,13 @@ static skim_status open_device(skim_device *base, uint32_t index, const skim_ope
     device->base = base;
     base->impl = device;
     skim_mutex_init(&device->kernels.mutex);
-    skim_status status = open_driver(device, index, error);
+    struct CUctx_st *context = options->cuda ? options->cuda->context : NULL;
+    skim_status status =
+        context ? import(device, context, error) : open_driver(device, index, error);
     if (status == SKIM_OK) {
         fill_info(&device->cuda, device->device, index, &base->info);
+        if (context) // selectors number what was found; the front knows whether this is among it
+            memset(base->info.selector, 0, sizeof base->info.selector);
         fill_limits(&base->limits, SKIM_FEATURE_WIDE & ~options->disable, base->info.memory_total);
         status = skim_cuda_enter(device, error);
     }
@@ -260,8 +285,10 @@ const skim_backend skim_backend_cuda = {
     .memory_available = skim_cuda_memory_available,
     .buffer_create = skim_cuda_buffer_create,
     .buffer_destroy = skim_cuda_buffer_destroy,
-    .queue_create = skim_cuda_queue_create,
-    .queue_destroy = skim_cuda_queue_destroy,
+    .buffer_wrap = skim_cuda_buffer_wrap_address,
+    .buffer_address = skim_cuda_buffer_begin,
+    .queue_create = skim_cuda_queue_open,
+    .queue_destroy = skim_cuda_queue_close,
     .bounds_size = skim_gpu_bounds_size,
     .scratch_size = skim_cuda_scratch_size,
     .prepare = skim_cuda_queue_prepare,
@@ -278,4 +305,5 @@ const skim_backend skim_backend_cuda = {
     .wait = skim_cuda_queue_wait,
     .discard = skim_cuda_queue_discard,
     .mark_time = skim_cuda_queue_mark_time,
+    .semaphore = skim_cuda_queue_event,
 };

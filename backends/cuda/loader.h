@@ -23,6 +23,7 @@
     X(DevicePrimaryCtxRelease)                                                                     \
     X(CtxPushCurrent)                                                                              \
     X(CtxPopCurrent)                                                                               \
+    X(CtxGetDevice)                                                                                \
     X(MemGetInfo)                                                                                  \
     X(MemAlloc)                                                                                    \
     X(MemFree)                                                                                     \
@@ -35,6 +36,8 @@
     X(StreamCreate)                                                                                \
     X(StreamDestroy)                                                                               \
     X(StreamSynchronize)                                                                           \
+    X(StreamIsCapturing)                                                                           \
+    X(StreamWaitEvent)                                                                             \
     X(EventCreate)                                                                                 \
     X(EventDestroy)                                                                                \
     X(EventRecord)                                                                                 \

@@ -90,7 +90,7 @@ void skim_cuda_buffer_destroy(skim_buffer *buffer)
     skim_cuda_memory *memory = buffer->impl;
     if (!memory)
         return;
-    if (device->cuda.CtxPushCurrent(device->context) == CUDA_SUCCESS) {
+    if (!memory->wrapped && device->cuda.CtxPushCurrent(device->context) == CUDA_SUCCESS) {
         if (buffer->wipe > 0 && !atomic_load(&buffer->device->lost))
             wipe(device, memory, buffer->wipe);
         skim_cuda_memory_destroy(device, memory);

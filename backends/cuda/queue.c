@@ -12,6 +12,22 @@ static skim_status failed(skim_cuda_queue *queue, CUresult result, const char *c
     return skim_cuda_fail(queue->device, &queue->base->error, result, call);
 }
 
+// ---- captures
+
+skim_status skim_cuda_check_capture(skim_cuda_queue *queue, skim_status status, const char *what)
+{
+    CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
+    if (!queue->foreign)
+        return SKIM_OK;
+    CUresult result = queue->device->cuda.StreamIsCapturing(queue->stream, &capture);
+    if (result != CUDA_SUCCESS)
+        return failed(queue, result, "cuStreamIsCapturing");
+    if (capture == CU_STREAM_CAPTURE_STATUS_NONE)
+        return SKIM_OK;
+    return skim_fail(&queue->base->error, status,
+                     "the stream is being captured, which %s cannot be part of", what);
+}
+
 // ---- points
 
 void skim_cuda_note_completed(skim_cuda_queue *queue)
@@ -69,7 +85,9 @@ skim_status skim_cuda_queue_submit(skim_backend_queue *base, bool will_wait, uin
     skim_status status = skim_cuda_enter(queue->device, &base->error);
     if (status != SKIM_OK)
         return status;
-    status = take_point(queue, &taken);
+    status = skim_cuda_check_capture(queue, SKIM_STATE, "a submission");
+    if (status == SKIM_OK)
+        status = take_point(queue, &taken);
     if (status == SKIM_OK) {
         CUresult result = queue->device->cuda.EventRecord(taken->event, queue->stream);
         if (result == CUDA_SUCCESS)
@@ -177,10 +195,15 @@ skim_status skim_cuda_record_mark(skim_backend_queue *base, uint32_t index)
     if (status != SKIM_OK)
         return status;
     skim_cuda_mark *mark = &queue->marks[index];
-    CUresult result = queue->device->cuda.EventRecord(mark->event, queue->stream);
+    status = skim_cuda_check_capture(queue, SKIM_UNSUPPORTED, "a mark");
+    if (status == SKIM_OK) {
+        CUresult result = queue->device->cuda.EventRecord(mark->event, queue->stream);
+        if (result != CUDA_SUCCESS)
+            status = failed(queue, result, "cuEventRecord");
+    }
     skim_cuda_leave(queue->device);
-    if (result != CUDA_SUCCESS)
-        return failed(queue, result, "cuEventRecord");
+    if (status != SKIM_OK)
+        return status;
     mark->point = queue->submitted + 1;
     mark->order = ++queue->mark_order;
     mark->known = false;
@@ -277,7 +300,12 @@ skim_status skim_cuda_record_launch(skim_cuda_queue *queue, const skim_cuda_laun
 static skim_status create_objects(skim_cuda_queue *queue)
 {
     const skim_cuda_functions *cuda = &queue->device->cuda;
-    CUresult result = cuda->StreamCreate(&queue->stream, CU_STREAM_NON_BLOCKING);
+    CUresult result = CUDA_SUCCESS;
+    queue->foreign = queue->base->stream != NULL;
+    if (queue->foreign)
+        queue->stream = queue->base->stream;
+    else
+        result = cuda->StreamCreate(&queue->stream, CU_STREAM_NON_BLOCKING);
     if (result != CUDA_SUCCESS) {
         queue->stream = NULL; // a call that failed may have written anything
         return failed(queue, result, "cuStreamCreate");
@@ -307,7 +335,7 @@ static void release_objects(skim_cuda_queue *queue)
         if (event)
             cuda->EventDestroy(event);
     }
-    if (queue->stream)
+    if (queue->stream && !queue->foreign)
         cuda->StreamDestroy(queue->stream);
 }
 
@@ -319,7 +347,7 @@ static void release_queue(skim_cuda_queue *queue)
     skim_release(host, queue, sizeof *queue);
 }
 
-skim_status skim_cuda_queue_create(skim_backend_queue *base)
+skim_status skim_cuda_queue_open(skim_backend_queue *base)
 {
     skim_device *device = base->device;
     skim_cuda_queue *queue = skim_allocate(device->host, sizeof *queue);
@@ -343,7 +371,7 @@ skim_status skim_cuda_queue_create(skim_backend_queue *base)
     return SKIM_OK;
 }
 
-void skim_cuda_queue_destroy(skim_backend_queue *base)
+void skim_cuda_queue_close(skim_backend_queue *base)
 {
     skim_cuda_queue *queue = skim_cuda_queue_of(base);
     if (!queue)

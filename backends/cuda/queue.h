@@ -40,6 +40,7 @@ typedef struct skim_cuda_queue {
     skim_backend_queue *base;
     skim_cuda_device *device;
     CUstream stream;
+    bool foreign; // the stream is the host's, who may be capturing it
     skim_cuda_point *points;
     uint32_t point_count, point_capacity;
     uint64_t submitted, completed;
@@ -60,8 +61,8 @@ static inline skim_cuda_queue *skim_cuda_queue_of(const skim_backend_queue *base
     return base->impl;
 }
 
-skim_status skim_cuda_queue_create(skim_backend_queue *queue);
-void skim_cuda_queue_destroy(skim_backend_queue *queue);
+skim_status skim_cuda_queue_open(skim_backend_queue *queue);
+void skim_cuda_queue_close(skim_backend_queue *queue);
 skim_status skim_cuda_queue_prepare(skim_backend_queue *queue, const skim_shape *shape);
 skim_status skim_cuda_queue_submit(skim_backend_queue *queue, bool will_wait, uint64_t *point);
 skim_status skim_cuda_queue_wait(skim_backend_queue *queue, uint64_t point, uint64_t timeout_ns);
@@ -87,6 +88,8 @@ void skim_cuda_staging_deinit(skim_cuda_queue *queue);
 void skim_cuda_land(skim_cuda_queue *queue);
 void skim_cuda_forget_landings(skim_cuda_queue *queue);
 
+// SKIM_OK unless the stream is being captured, where this cannot be recorded. Within the context.
+skim_status skim_cuda_check_capture(skim_cuda_queue *queue, skim_status status, const char *what);
 // Looks how far the device is. Within the context.
 void skim_cuda_note_completed(skim_cuda_queue *queue);
 

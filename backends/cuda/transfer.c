@@ -130,7 +130,9 @@ skim_status skim_cuda_record_upload(skim_backend_queue *base, skim_buffer *buffe
     skim_status status = skim_cuda_enter(queue->device, &base->error);
     if (status != SKIM_OK)
         return status;
-    status = stage(queue, size, &bytes);
+    status = skim_cuda_check_capture(queue, SKIM_UNSUPPORTED, "host memory");
+    if (status == SKIM_OK)
+        status = stage(queue, size, &bytes);
     if (status != SKIM_OK) {
         skim_cuda_leave(queue->device);
         return status;
@@ -156,7 +158,9 @@ skim_status skim_cuda_record_download(skim_backend_queue *base, skim_buffer *buf
     skim_status status = skim_cuda_enter(queue->device, &base->error);
     if (status != SKIM_OK)
         return status;
-    status = stage(queue, size, &bytes);
+    status = skim_cuda_check_capture(queue, SKIM_UNSUPPORTED, "host memory");
+    if (status == SKIM_OK)
+        status = stage(queue, size, &bytes);
     if (status != SKIM_OK) {
         skim_cuda_leave(queue->device);
         return status;

@@ -62,7 +62,14 @@ struct operation {
 struct stream {
     context *of;
     std::deque<operation> waiting;
+    std::vector<operation> *captured = NULL; // goes there instead
 };
+
+struct graph {
+    std::vector<operation> operations;
+};
+
+uint32_t captures; // of all streams
 
 struct module {
     context *of;
@@ -122,6 +129,13 @@ CUresult enter(emulated_call call, bool needs_context)
         const CUresult entered = enter(EMULATED_CALL_##name, needs_context);                       \
         if (entered != CUDA_SUCCESS)                                                               \
             return entered;                                                                        \
+    } while (0)
+
+// What a thread may not do while it captures: allocate, and ask or wait for what runs.
+#define REFUSE_CAPTURE()                                                                           \
+    do {                                                                                           \
+        if (captures > 0)                                                                          \
+            return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;                                          \
     } while (0)
 
 // Of what releases: it does, whatever it then says.
@@ -212,6 +226,10 @@ CUresult finish(stream *own)
 CUresult record(CUstream handle, std::function<CUresult()> work)
 {
     stream *own = stream_of(handle);
+    if (own->captured) {
+        own->captured->push_back({work});
+        return CUDA_SUCCESS;
+    }
     own->waiting.push_back({work});
     return driver.device.eager ? finish(own) : CUDA_SUCCESS;
 }
@@ -423,6 +441,13 @@ EXPORT CUresult cuCtxPopCurrent_v2(CUcontext *handle)
     LEAVE(CtxPopCurrent, CUDA_SUCCESS);
 }
 
+EXPORT CUresult cuCtxGetDevice(CUdevice *device)
+{
+    ENTER(CtxGetDevice, true);
+    *device = current_context()->device;
+    return CUDA_SUCCESS;
+}
+
 EXPORT CUresult cuCtxGetCurrent(CUcontext *handle)
 {
     std::lock_guard<std::recursive_mutex> lock(mutex);
@@ -443,6 +468,7 @@ EXPORT CUresult cuMemGetInfo_v2(size_t *available, size_t *total)
 EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t size)
 {
     ENTER(MemAlloc, true);
+    REFUSE_CAPTURE();
     context *own = current_context();
     if (size == 0)
         return CUDA_ERROR_INVALID_VALUE;
@@ -484,6 +510,7 @@ EXPORT CUresult cuMemHostAlloc(void **bytes, size_t size, unsigned int flags)
 {
     (void)flags;
     ENTER(MemHostAlloc, true);
+    REFUSE_CAPTURE();
     *bytes = malloc(size);
     if (!*bytes)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -569,6 +596,7 @@ EXPORT CUresult cuStreamDestroy_v2(CUstream handle)
 EXPORT CUresult cuStreamSynchronize(CUstream handle)
 {
     ENTER(StreamSynchronize, true);
+    REFUSE_CAPTURE();
     return finish(stream_of(handle));
 }
 
@@ -610,6 +638,7 @@ EXPORT CUresult cuEventRecord(CUevent handle, CUstream stream)
 EXPORT CUresult cuEventQuery(CUevent handle)
 {
     ENTER(EventQuery, true);
+    REFUSE_CAPTURE();
     event *own = (event *)handle;
     if (own->done < own->recorded)
         run(own->in, 3);
@@ -621,6 +650,7 @@ EXPORT CUresult cuEventQuery(CUevent handle)
 EXPORT CUresult cuEventSynchronize(CUevent handle)
 {
     ENTER(EventSynchronize, true);
+    REFUSE_CAPTURE();
     event *own = (event *)handle;
     while (own->done < own->recorded && current_context()->fault == CUDA_SUCCESS)
         run(own->in, 1);
@@ -636,6 +666,79 @@ EXPORT CUresult cuEventElapsedTime_v2(float *milliseconds, CUevent begin, CUeven
     if (first->done < first->recorded || second->done < second->recorded)
         return CUDA_ERROR_NOT_READY;
     *milliseconds = (float)((second->time - first->time) * 1e-6);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuStreamWaitEvent(CUstream stream, CUevent handle, unsigned int flags)
+{
+    (void)flags;
+    ENTER(StreamWaitEvent, true);
+    event *own = (event *)handle;
+    const uint64_t number = own->recorded;
+    return record(stream, [=] {
+        while (own->done < number && own->in->of->fault == CUDA_SUCCESS)
+            run(own->in, 1);
+        return own->in ? own->in->of->fault : CUDA_SUCCESS;
+    });
+}
+
+// ---- graphs: what was recorded, once more
+
+EXPORT CUresult cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus *status)
+{
+    ENTER(StreamIsCapturing, true);
+    *status = stream_of(handle)->captured ? CU_STREAM_CAPTURE_STATUS_ACTIVE
+                                          : CU_STREAM_CAPTURE_STATUS_NONE;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuStreamBeginCapture_v2(CUstream handle, CUstreamCaptureMode mode)
+{
+    (void)mode;
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    stream_of(handle)->captured = new std::vector<operation>();
+    captures++;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuStreamEndCapture(CUstream handle, CUgraph *made)
+{
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    stream *own = stream_of(handle);
+    if (!own->captured)
+        return CUDA_ERROR_ILLEGAL_STATE;
+    *made = (CUgraph) new graph{*own->captured};
+    delete own->captured;
+    own->captured = NULL;
+    captures--;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuGraphInstantiateWithFlags(CUgraphExec *executable, CUgraph of,
+                                            unsigned long long flags)
+{
+    (void)flags;
+    *executable = (CUgraphExec) new graph(*(graph *)of);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuGraphLaunch(CUgraphExec executable, CUstream stream)
+{
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    for (const operation &one : ((graph *)executable)->operations)
+        record(stream, one.run);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuGraphDestroy(CUgraph of)
+{
+    delete (graph *)of;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuGraphExecDestroy(CUgraphExec of)
+{
+    delete (graph *)of;
     return CUDA_SUCCESS;
 }
 

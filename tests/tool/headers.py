@@ -49,6 +49,25 @@ class Headers(unittest.TestCase):
                         input=program, capture_output=True, text=True)
                     self.assertEqual(result.returncode, 0, result.stderr)
 
+    def test_the_cuda_headers_handles_are_cudas_own(self):
+        # As cuda.h declares them, whose names an application's CUDA gives them.
+        foreign = ("typedef struct CUctx_st *CUcontext; typedef struct CUstream_st *CUstream, *cudaStream_t;\n"
+                   "typedef struct CUevent_st *CUevent; typedef unsigned long long CUdeviceptr;\n")
+        own = '#include "skim/cuda.h"\n'
+        body = ("void use(skim_cuda_options *options, CUcontext context, CUstream stream, CUevent event, CUdeviceptr at);\n"
+                "void use(skim_cuda_options *options, CUcontext context, CUstream stream, CUevent event, CUdeviceptr at)\n"
+                "{ options->context = context; skim_cuda_queue_create(NULL, stream, NULL);\n"
+                "skim_cuda_queue_wait_event(NULL, event); skim_cuda_buffer_wrap(NULL, at, 1, NULL); }\n")
+        for compiler, language, standard in COMPILERS:
+            if not shutil.which(compiler):
+                continue
+            for program in (own + foreign + body, foreign + own + body):
+                with self.subTest(compiler=compiler, standard=standard):
+                    result = subprocess.run(
+                        [compiler, "-x", language, f"-std={standard}", *FLAGS, f"-I{FOLDER}", "-"],
+                        input=program, capture_output=True, text=True)
+                    self.assertEqual(result.returncode, 0, result.stderr)
+
     def test_the_example_of_the_readme_compiles(self):
         (code,) = re.findall(r"^```c\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
         include, body = code.split("\n", 1)

@@ -61,6 +61,7 @@ static int setup(void **state)
     memset(&told, 0, sizeof told);
     null_control_now.devices = 2;
     r.backend = null_backend;
+    r.backend.name = "vulkan";
     r.backend.open = open_told;
     r.backend.buffer_wrap = wrap_told;
     r.backend.semaphore = semaphore_told;
