@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <string>
+#include <sys/mman.h>
 #include <vector>
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -29,7 +30,7 @@ uint32_t skim_device_mutant;
 namespace
 {
 
-enum { GUARD = 256, DEVICES_MAX = 4 };
+enum { GUARD = 256, DEVICES_MAX = 4, SPARSE_MIN = 1 << 28 };
 
 emulated_driver driver;
 
@@ -167,7 +168,7 @@ int device_count()
 
 uint64_t memory_size()
 {
-    return or_else(driver.device.memory, (uint64_t)4 << 30);
+    return or_else(driver.device.memory, (uint64_t)64 << 30);
 }
 
 // ---- memory
@@ -474,13 +475,19 @@ EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t size)
         return CUDA_ERROR_INVALID_VALUE;
     if (size > memory_size() - own->allocated)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    char *memory = (char *)aligned_alloc(GUARD, 2 * GUARD + (size + GUARD - 1) / GUARD * GUARD);
-    if (!memory)
+    const size_t whole = 2 * GUARD + (size + GUARD - 1) / GUARD * GUARD;
+    // What is large is there when it is touched, and zero: far addresses cost nothing.
+    void *memory = size < SPARSE_MIN ? aligned_alloc(GUARD, whole)
+                                     : mmap(NULL, whole, PROT_READ | PROT_WRITE,
+                                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!memory || memory == MAP_FAILED)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    memset(memory, 0xa5, GUARD);
-    memset(memory + GUARD, 0xff, size); // NaN
-    memset(memory + GUARD + size, 0xa5, GUARD);
-    *address = (CUdeviceptr)(memory + GUARD);
+    char *begin = (char *)memory + GUARD;
+    memset(begin - GUARD, 0xa5, GUARD);
+    if (size < SPARSE_MIN)
+        memset(begin, 0xff, size); // NaN
+    memset(begin + size, 0xa5, GUARD);
+    *address = (CUdeviceptr)begin;
     own->memory[*address] = size;
     own->allocated += size;
     driver.objects++;
@@ -499,10 +506,14 @@ EXPORT CUresult cuMemFree_v2(CUdeviceptr address)
     char *memory = (char *)address - GUARD;
     check_guard(memory, "something was written before memory of the device");
     check_guard((char *)address + found->second, "something was written past memory of the device");
-    own->allocated -= found->second;
+    const size_t size = found->second;
+    own->allocated -= size;
     own->memory.erase(found);
     driver.objects--;
-    free(memory);
+    if (size < SPARSE_MIN)
+        free(memory);
+    else
+        munmap(memory, 2 * GUARD + (size + GUARD - 1) / GUARD * GUARD);
     LEAVE(MemFree, own->fault);
 }
 

@@ -32,7 +32,7 @@ typedef struct emulated_device {
     int version;     // of the driver: 13000 is 13.0; 0: that of cuda.h
     int capability;  // 90 is 9.0; 0: that
     int devices;     // 0: one; -1: none
-    uint64_t memory; // bytes; 0: 4 GiB
+    uint64_t memory; // bytes; 0: 64 GiB
     bool eager;      // work is done when it is recorded, not when somebody waits for it
 } emulated_device;
 

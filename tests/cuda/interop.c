@@ -20,7 +20,7 @@
 
 enum { GROUP = 4, KV_HEADS = 2, Q_HEADS = GROUP * KV_HEADS, DIM = 64, PAGE = 16 };
 enum { PAGES = 12, CHOSEN = 3, PROMPT = 90, TOKENS = 60 };
-enum { KEY = KV_HEADS * DIM, QUERY = Q_HEADS * DIM, POOL = PAGES * KV_HEADS * 2 * PAGE * DIM };
+enum { KEY = KV_HEADS * DIM, QUERY = Q_HEADS * DIM, SLOT = KV_HEADS * 2 * PAGE * DIM };
 
 #define HOST_FUNCTIONS(X)                                                                          \
     X(Init)                                                                                        \
@@ -76,17 +76,20 @@ static bool find_functions(void)
 
 // ---- what both devices do
 
-static const skim_shape shape = {.size_of = sizeof shape,
-                                 .q_heads = Q_HEADS,
-                                 .kv_heads = KV_HEADS,
-                                 .key_dim = DIM,
-                                 .value_dim = DIM,
-                                 .page_size = PAGE,
-                                 .type = SKIM_F32,
-                                 .slots = PAGES,
-                                 .max_rows = 1,
-                                 .max_tokens = PROMPT,
-                                 .max_pages = PAGES};
+// FAR slots are 32 GiB of keys and values, and 2^33 elements of them.
+enum { FAR = 1 << 21 };
+
+static skim_shape shape = {.size_of = sizeof shape,
+                           .q_heads = Q_HEADS,
+                           .kv_heads = KV_HEADS,
+                           .key_dim = DIM,
+                           .value_dim = DIM,
+                           .page_size = PAGE,
+                           .type = SKIM_F32,
+                           .slots = PAGES,
+                           .max_rows = 1,
+                           .max_tokens = PROMPT,
+                           .max_pages = PAGES};
 
 // One token's tensors, and all that a step of it needs.
 enum { ROW, TABLE, K, V, Q, POOLS, BOUNDS, SCORES, LISTS, OUT, BUFFERS };
@@ -105,7 +108,7 @@ static uint64_t size_of(skim_device *device, int buffer)
                                      [K] = KEY * PROMPT * 4,
                                      [V] = KEY * PROMPT * 4,
                                      [Q] = QUERY * 4,
-                                     [POOLS] = (uint64_t)POOL * 4,
+                                     [POOLS] = (uint64_t)shape.slots * SLOT * 4,
                                      [BOUNDS] = bounds,
                                      [SCORES] = Q_HEADS * PAGES * 4,
                                      [LISTS] = KV_HEADS * CHOSEN * 4,
@@ -228,7 +231,7 @@ static void upload(const layer *l, int buffer, const void *data, uint64_t size)
 static void fill_table(uint32_t *table)
 {
     for (uint32_t i = 0; i < PAGES; i++)
-        table[i] = (i * 5 + 3) % PAGES;
+        table[i] = shape.slots - 1 - (i * 5 + 3) % PAGES * (shape.slots / PAGES);
 }
 
 static void run_cpu(void)
@@ -305,7 +308,8 @@ static void open_host(host *h)
     assert_int_equal(skim_queue_prepare(h->l.queue, &shape), SKIM_OK);
     for (int b = 0; b < BUFFERS; b++) {
         const uint64_t size = size_of(h->device, b);
-        assert_int_equal(cuda.MemAlloc(&h->memory[b], size), CUDA_SUCCESS);
+        if (cuda.MemAlloc(&h->memory[b], size) != CUDA_SUCCESS)
+            fail_msg("%llu bytes are not to be had", (unsigned long long)size);
         assert_int_equal(skim_cuda_buffer_wrap(h->device, h->memory[b], size, &h->l.buffers[b]),
                          SKIM_OK);
         assert_true(skim_cuda_buffer_address(h->l.buffers[b]) == h->memory[b]);
@@ -471,6 +475,23 @@ static void test_events_order_two_streams(void **state)
     close_host(&h);
 }
 
+// The slots that the CPU's sequence has in twelve, spread over two million.
+static void test_pages_past_4_gib_are_where_they_should(void **state)
+{
+    (void)state;
+    host h;
+    shape.slots = FAR;
+    open_host(&h);
+    put_prompt(&h);
+    for (uint32_t t = 0; t < TOKENS; t++) {
+        put_token(&h, h.stream, t);
+        decode(&h.l);
+        check_token(&h, t);
+    }
+    close_host(&h);
+    shape.slots = PAGES;
+}
+
 static void test_wrong_objects_are_refused(void **state)
 {
     (void)state;
@@ -510,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_a_captured_step_serves_every_token),
         cmocka_unit_test(test_what_a_capture_cannot_hold_is_refused),
         cmocka_unit_test(test_events_order_two_streams),
+        cmocka_unit_test(test_pages_past_4_gib_are_where_they_should),
         cmocka_unit_test(test_wrong_objects_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
