@@ -117,6 +117,7 @@ static VkResult create_cache(skim_vulkan_device *device)
     if (data && is_own_cache(&properties.properties, data, size)) {
         info.initialDataSize = size;
         info.pInitialData = data;
+        device->pipelines.kept = skim_checksum_of(data, size);
     } else if (data) {
         skim_log_write(device->base->host, SKIM_LOG_WARNING,
                        "kept pipelines are another device's; they are made again");
@@ -148,8 +149,16 @@ void skim_vulkan_pipelines_save(skim_vulkan_device *device)
     size_t written = size;
     bool read = data && device->vk.GetPipelineCacheData(device->handle, pipelines->cache, &written,
                                                         data) == VK_SUCCESS;
-    if (read)
-        skim_store_save(device->base, pipelines->name, data, written);
+    if (read) {
+        // What was there already has not changed it.
+        const uint64_t made = skim_checksum_of(data, written);
+        skim_mutex_lock(&pipelines->mutex);
+        const bool is_kept = pipelines->kept == made;
+        pipelines->kept = made;
+        skim_mutex_unlock(&pipelines->mutex);
+        if (!is_kept)
+            skim_store_save(device->base, pipelines->name, data, written);
+    }
     skim_release(host, data, size);
 }
 

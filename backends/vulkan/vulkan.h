@@ -53,6 +53,7 @@ typedef struct skim_vulkan_pipelines {
     uint32_t count, capacity;
     int queues;     // that may use them
     uint32_t saved; // pipelines made when the cache was last saved
+    uint64_t kept;  // checksum of what the host's store has; 0: nothing
     char name[96];  // of the cache in the host's store
 } skim_vulkan_pipelines;
 

@@ -683,6 +683,11 @@ VkResult fake_CreatePipelineCache(VkDevice device, const VkPipelineCacheCreateIn
          memcmp(info->pInitialData, &own.header, sizeof own.header) != 0))
         fake_violation("vkCreatePipelineCache was given what this driver never wrote");
     uint64_t made = fake_make(KIND_cache, FAKE_NUMBER(device));
+    if (info->initialDataSize == sizeof own) {
+        kept_cache handed;
+        memcpy(&handed, info->pInitialData, sizeof handed);
+        fake_find(KIND_cache, made, "vkCreatePipelineCache")->size = handed.pipelines;
+    }
     *cache = FAKE_HANDLE(VkPipelineCache, made);
     return VK_SUCCESS;
 }
@@ -701,7 +706,8 @@ VkResult fake_GetPipelineCacheData(VkDevice device, VkPipelineCache cache, size_
     const fake_object *own = fake_find(KIND_cache, FAKE_NUMBER(cache), "vkGetPipelineCacheData");
     if (result_ != VK_SUCCESS || !own)
         return result_ == VK_SUCCESS ? VK_ERROR_OUT_OF_HOST_MEMORY : result_;
-    const kept_cache kept = own_cache((uint32_t)own->value);
+    // Those that it began with are taken for the first that are made.
+    const kept_cache kept = own_cache((uint32_t)(own->value > own->size ? own->value : own->size));
     size_t room = data ? *size : sizeof kept;
     *size = room < sizeof kept ? 0 : sizeof kept;
     if (data && room >= sizeof kept)

@@ -12,7 +12,7 @@ fault_control fault_now;
 
 static fake_control *driver;
 static bool driver_armed;
-static uint32_t unzeroed;
+static uint32_t unzeroed, saves;
 static unsigned char kept[4096]; // what the store keeps: one value
 static size_t kept_size;
 
@@ -66,6 +66,11 @@ fault_plan driving_plan(fake_call call, VkResult result, bool persistent)
 uint32_t driving_unzeroed(void)
 {
     return unzeroed;
+}
+
+uint32_t driving_saves(void)
+{
+    return saves;
 }
 
 // ---- what failing.h asks for
@@ -158,6 +163,7 @@ static size_t load(void *user, const char *key, void *data, size_t capacity)
 static void save(void *user, const char *key, const void *data, size_t size)
 {
     (void)user, (void)key;
+    saves++;
     kept_size = size <= sizeof kept ? size : 0;
     memcpy(kept, data, kept_size);
 }

@@ -15,5 +15,7 @@ fault_plan driving_plan(fake_call call, VkResult result, bool persistent);
 
 // Messages that said that memory was released without being zeroed.
 uint32_t driving_unzeroed(void);
+// Values that the store was given, since the process began.
+uint32_t driving_saves(void);
 
 #endif

@@ -501,10 +501,14 @@ static void kept_pipelines(void)
 {
     const fake_lies plain = {.eager = false}, other = {.other_cache = true};
     set_lies("pipelines", &plain);
+    uint32_t saves = driving_saves();
     prepare_once("pipelines are kept", &plain);
+    CHECK(driving_saves() > saves, "nothing was kept");
+    saves = driving_saves();
     uint32_t handed = driver->caches_handed;
     prepare_once("kept pipelines are used", &plain);
     CHECK(driver->caches_handed == handed + 1, "they were not handed to the driver");
+    CHECK(driving_saves() == saves, "what was kept was kept again");
     prepare_once("kept pipelines of another device", &other);
     CHECK(driver->caches_handed == handed + 1, "they were handed to the driver");
 }

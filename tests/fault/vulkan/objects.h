@@ -71,7 +71,7 @@ typedef struct fake_object {
     bool alive;
     uint64_t parent;  // handle
     uint64_t used_by; // number of the last submission that uses it
-    uint64_t size;    // memory, buffer
+    uint64_t size;    // memory, buffer; cache: pipelines that it began with
     char *bytes;      // memory
     bool mapped;      // memory
     uint64_t memory;  // buffer: what it is bound to
