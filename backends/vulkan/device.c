@@ -459,7 +459,8 @@ static void fill_device(skim_vulkan_device *device, const physical_device *physi
     device->timestamp_mask =
         physical->timestamp_bits >= 64 ? UINT64_MAX : ((uint64_t)1 << physical->timestamp_bits) - 1;
     device->subgroup_size = physical->subgroups.subgroupSize;
-    device->submission_work = type_of(physical) == SKIM_DEVICE_DISCRETE ? 5e11 : 5e10;
+    // A tenth of a second at 1 TFLOPS and at 100 GFLOPS: displays and watchdogs wait for it.
+    device->submission_work = type_of(physical) == SKIM_DEVICE_DISCRETE ? 5e10 : 5e9;
     // One buffer takes one allocation.
     const uint64_t buffer_max = physical->buffer_limits.maxBufferSize;
     device->allocation_max = physical->memory_limits.maxMemoryAllocationSize;

@@ -1,5 +1,6 @@
 #include "verify.h"
 
+#include <float.h>
 #include <math.h>
 
 double default_scale(const params *p)
@@ -259,7 +260,8 @@ double combine_tolerance(const reference_plan *plan, skim_combine combine, doubl
         }
     }
     if (combine == SKIM_COMBINE_MEAN) {
-        return heads * EPSILON32 * largest;
+        // Sums below the least normal number may be flushed.
+        return heads * (EPSILON32 * largest + FLT_MIN);
     }
     return 16.0 * EPSILON32 * (scale * largest + log((double)plan->page_count) + 1.0);
 }
