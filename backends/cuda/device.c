@@ -53,8 +53,12 @@ skim_status skim_cuda_fail(skim_cuda_device *device, skim_error *error, CUresult
 skim_status skim_cuda_enter(skim_cuda_device *device, skim_error *error)
 {
     CUresult result = device->cuda.CtxPushCurrent(device->context);
-    return result == CUDA_SUCCESS ? SKIM_OK
-                                  : skim_cuda_fail(device, error, result, "cuCtxPushCurrent");
+    if (result == CUDA_SUCCESS)
+        return SKIM_OK;
+    // Nothing can be waited for or released in it any more.
+    atomic_store(&device->base->lost, true);
+    return skim_fail(error, SKIM_DEVICE_LOST, "cuCtxPushCurrent: the device is lost (%s)",
+                     skim_cuda_result_name(&device->cuda, result));
 }
 
 void skim_cuda_leave(skim_cuda_device *device)

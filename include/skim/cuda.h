@@ -60,7 +60,9 @@ SKIM_API skim_status skim_cuda_device_open(skim_runtime *runtime, const skim_cud
 // of the graph, which may be launched any number of times. Tensors must be device buffers then,
 // rows and tables too: the kernels read lengths, tables and lists when they run, so that a graph
 // that was captured once serves every token for which rows were written, within the shape that the
-// queue was prepared for. Host tensors, transfers to or from host memory, and marks are
+// queue was prepared for. A graph uses the queue's scratch: launch it on this stream, or ordered
+// with the queue's other work by events, not after skim_queue_destroy, and not after the queue was
+// prepared for a larger shape. Host tensors, transfers to or from host memory, and marks are
 // SKIM_UNSUPPORTED in a capture, submitting is SKIM_STATE. Points say nothing about launches of the
 // graph. Errors: as skim_queue_create; SKIM_UNSUPPORTED (not a CUDA device).
 SKIM_API skim_status skim_cuda_queue_create(skim_device *device, struct CUstream_st *stream,

@@ -169,9 +169,9 @@ SKIM_DEVICE void attend(const skim_cuda_attend_launch &launch)
                 const bool is = token < tokens && in_page < valid[page];
                 is_valid |= is ? 1u << t : 0;
                 const unit4 *of_key = keys + (uint64_t)slots[page] * launch.key_page +
-                                      in_page * launch.key_token + lane;
+                                      (uint64_t)in_page * launch.key_token + lane;
                 const unit4 *of_value = values + (uint64_t)slots[page] * launch.value_page +
-                                        in_page * launch.value_token + lane;
+                                        (uint64_t)in_page * launch.value_token + lane;
                 // What is left out may be NaN: it is not read.
                 SKIM_UNROLL
                 for (uint32_t turn = 0; turn < TURNS; turn++) {

@@ -72,6 +72,23 @@ SKIM_DEVICE void estimate(const skim_cuda_estimate_launch &launch)
     const uint32_t first_head = kv_head * group_size + in_group;
     const uint32_t heads = smaller(HEADS, group_size - in_group);
 
+    const uint32_t lane = thread_index() % LANES, group = thread_index() / LANES;
+    const uint32_t *table = find_table(launch.table, row);
+    const unit4 *bounds[PAGES];
+    float scales[PAGES][2];
+    SKIM_UNROLL
+    for (uint32_t p = 0; p < PAGES; p++) {
+        const uint32_t page = smaller(first_page + p * GROUPS + group, row.page_count - 1);
+        const uint64_t place = (uint64_t)kv_head * launch.slots + table[page];
+        bounds[p] = at<const unit4>(launch.bounds) + place * units;
+        if (COLUMN == I8) {
+            const uint64_t scale = (uint64_t)kv_heads * launch.slots * units * sizeof(unit4);
+            const float *of_page = at<const float>(launch.bounds + scale) + 2 * place;
+            scales[p][0] = of_page[0];
+            scales[p][1] = of_page[1];
+        }
+    }
+
     for (uint32_t i = thread_index(); i < HEADS * VECTORS * units; i += SKIM_THREADS) {
         const uint32_t unit = i % units, v = i / units % VECTORS, h = i / (units * VECTORS);
         float q[4] = {0, 0, 0, 0};
@@ -96,23 +113,6 @@ SKIM_DEVICE void estimate(const skim_cuda_estimate_launch &launch)
         offsets[thread_index()] = sum;
     }
     synchronise();
-
-    const uint32_t lane = thread_index() % LANES, group = thread_index() / LANES;
-    const uint32_t *table = find_table(launch.table, row);
-    const unit4 *bounds[PAGES];
-    float scales[PAGES][2];
-    SKIM_UNROLL
-    for (uint32_t p = 0; p < PAGES; p++) {
-        const uint32_t page = smaller(first_page + p * GROUPS + group, row.page_count - 1);
-        const uint64_t place = (uint64_t)kv_head * launch.slots + table[page];
-        bounds[p] = at<const unit4>(launch.bounds) + place * units;
-        if (COLUMN == I8) {
-            const uint64_t scale = (uint64_t)kv_heads * launch.slots * units * sizeof(unit4);
-            const float *of_page = at<const float>(launch.bounds + scale) + 2 * place;
-            scales[p][0] = of_page[0];
-            scales[p][1] = of_page[1];
-        }
-    }
 
     float sums[SUMS];
     SKIM_UNROLL

@@ -91,7 +91,7 @@ SKIM_DEVICE void prefill(const skim_cuda_attend_launch &launch)
                 if (tile + of_tile < seen && vector < dim / 4)
                     unpack<TYPE>(load_unit(keys +
                                            (uint64_t)slots[of_tile >> shift] * launch.key_page +
-                                           in_page * launch.key_token + vector / VECTORS),
+                                           (uint64_t)in_page * launch.key_token + vector / VECTORS),
                                  vector % VECTORS, key);
                 key_piece[i] = {as_bits(key[0]), as_bits(key[1]), as_bits(key[2]), as_bits(key[3])};
             }
@@ -149,7 +149,8 @@ SKIM_DEVICE void prefill(const skim_cuda_attend_launch &launch)
         const uint32_t tokens = smaller(TOKEN_TILE, seen - tile);
         for (uint32_t t = 0; t < tokens; t++) {
             const unit4 *value = values + (uint64_t)slots[t >> shift] * launch.value_page +
-                                 ((tile + t) & (page_size - 1)) * launch.value_token + column;
+                                 (uint64_t)((tile + t) & (page_size - 1)) * launch.value_token +
+                                 column;
             float weight[ROWS];
             SKIM_UNROLL
             for (uint32_t r = 0; r < ROWS; r++)

@@ -103,8 +103,10 @@ static fault_plan make_plan(emulated_call call, CUresult result, bool persistent
                        .status = SKIM_FAILED};
     if (result == CUDA_ERROR_OUT_OF_MEMORY)
         plan.status = SKIM_NO_MEMORY;
-    // A stream that will not say that it has ended counts as lost.
-    if (skim_cuda_is_lost(result) || call == EMULATED_CALL_StreamSynchronize) {
+    // A stream that will not say that it has ended, or a context that cannot be used, counts as
+    // lost.
+    if (skim_cuda_is_lost(result) || call == EMULATED_CALL_StreamSynchronize ||
+        call == EMULATED_CALL_CtxPushCurrent) {
         plan.kind = FAULT_LOSS;
         plan.status = SKIM_DEVICE_LOST;
     } else if (call == EMULATED_CALL_EventSynchronize) {
