@@ -35,7 +35,7 @@ static const kernel_entry entries[] = {
 
 enum { ENTRIES = sizeof entries / sizeof *entries };
 
-static _Alignas(16) const unsigned char fatbin[] = {
+static _Alignas(16) const uint64_t fatbin[] = {
 #ifdef SKIM_MUTANTS
 #include "kernels_mutants.inc"
 #else
