@@ -62,7 +62,7 @@ conform() {
     local backend
     for backend in $(backends); do
         run "conform-$backend" 1500 "$folder/tools/skim" conform --device "$backend" --json
-        run "conform-$backend-general" 900 "$folder/tools/skim" conform --device "$backend" --quick --disable wide
+        run "conform-$backend-general" 900 "$folder/tools/skim" conform --device "$backend" --quick --disable wide,tensor
     done
     if [ -x "$folder/tests/cuda/cuda_interop" ]; then
         run cuda-each 600 "$folder/tests/cuda/cuda_each"

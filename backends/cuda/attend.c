@@ -11,7 +11,10 @@ static skim_status prefill(skim_cuda_queue *queue, const skim_attend_args *args,
                            skim_cuda_attend_launch *argument)
 {
     const skim_shape *shape = args->shape;
-    const skim_cuda_kernel kernel = skim_cuda_prefill_kernel(queue->device, shape);
+    const bool tensor = skim_cuda_has_tensor_kernel(queue->device, shape) &&
+                        args->q.type == shape->type && args->out.type != SKIM_F32;
+    const skim_cuda_kernel kernel =
+        tensor ? skim_cuda_tensor_kernel(shape) : skim_cuda_prefill_kernel(queue->device, shape);
     const uint64_t queries = (uint64_t)args->token_count * shape->q_heads / shape->kv_heads;
     const uint64_t tile = SKIM_PREFILL_QUERIES * SKIM_CUDA_PREFILL_ROWS(kernel.dim);
     const uint64_t tiles = (queries + tile - 1) / tile;

@@ -19,6 +19,7 @@ typedef enum skim_cuda_verb {
     SKIM_CUDA_SELECT,
     SKIM_CUDA_ATTEND,
     SKIM_CUDA_PREFILL,
+    SKIM_CUDA_PREFILL_TENSOR,
 } skim_cuda_verb;
 
 // Which launch of select (shaders/cuda/kernels.h).
@@ -83,6 +84,10 @@ skim_cuda_kernel skim_cuda_estimate_kernel(const skim_cuda_device *device, const
 skim_cuda_kernel skim_cuda_attend_kernel(const skim_cuda_device *device, const skim_shape *shape,
                                          skim_select_mode select);
 skim_cuda_kernel skim_cuda_prefill_kernel(const skim_cuda_device *device, const skim_shape *shape);
+// Prefill on tensor cores: whether a shape can have it. A call can if its queries have the shape's
+// type and its results 16 bits.
+bool skim_cuda_has_tensor_kernel(const skim_cuda_device *device, const skim_shape *shape);
+skim_cuda_kernel skim_cuda_tensor_kernel(const skim_shape *shape);
 static inline skim_cuda_kernel skim_cuda_select_kernel_of(skim_cuda_select_kernel launch)
 {
     return (skim_cuda_kernel){.verb = SKIM_CUDA_SELECT, .type = launch};

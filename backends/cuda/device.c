@@ -5,7 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DEVICES_MAX = 64, CAPABILITY_MIN = 75, ROWS_MAX = 65535, PAGES_MAX = 1 << 22 };
+enum {
+    DEVICES_MAX = 64,
+    CAPABILITY_MIN = 75,
+    TENSOR_MIN = 80,
+    ROWS_MAX = 65535,
+    PAGES_MAX = 1 << 22
+};
 
 // ---- errors
 
@@ -260,7 +266,10 @@ static skim_status open_device(skim_device *base, uint32_t index, const skim_ope
         fill_info(&device->cuda, device->device, index, &base->info);
         if (context) // selectors number what was found; the front knows whether this is among it
             memset(base->info.selector, 0, sizeof base->info.selector);
-        fill_limits(&base->limits, SKIM_FEATURE_WIDE & ~options->disable, base->info.memory_total);
+        const uint64_t features = capability_of(&device->cuda, device->device) >= TENSOR_MIN
+                                      ? SKIM_FEATURE_WIDE | SKIM_FEATURE_TENSOR
+                                      : SKIM_FEATURE_WIDE;
+        fill_limits(&base->limits, features & ~options->disable, base->info.memory_total);
         status = skim_cuda_enter(device, error);
     }
     if (status == SKIM_OK) {

@@ -29,9 +29,12 @@ static const kernel_entry entries[] = {
     {{SKIM_CUDA_ATTEND, TYPE, dim, heads}, "skim_attend_" #type "_" #dim "_" #heads},
 #define PREFILL(type, TYPE, dim, heads)                                                            \
     {{SKIM_CUDA_PREFILL, TYPE, dim, 0}, "skim_prefill_" #type "_" #dim},
+#define TENSOR(type, TYPE, dim)                                                                    \
+    {{SKIM_CUDA_PREFILL_TENSOR, TYPE, dim, 0}, "skim_prefill_tensor_" #type "_" #dim},
     SKIM_CUDA_APPEND_KERNELS(APPEND) SKIM_CUDA_CENTRE_KERNELS(CENTRE)
         SKIM_CUDA_ESTIMATE_KERNELS(ESTIMATE) SKIM_CUDA_SELECT_KERNELS(SELECT)
-            SKIM_CUDA_ATTEND_KERNELS(ATTEND) SKIM_CUDA_PREFILL_KERNELS(PREFILL)};
+            SKIM_CUDA_ATTEND_KERNELS(ATTEND) SKIM_CUDA_PREFILL_KERNELS(PREFILL)
+                SKIM_CUDA_PREFILL_TENSOR_KERNELS(TENSOR)};
 
 enum { ENTRIES = sizeof entries / sizeof *entries };
 
@@ -180,4 +183,16 @@ skim_cuda_kernel skim_cuda_prefill_kernel(const skim_cuda_device *device, const 
 {
     return (skim_cuda_kernel){
         .verb = SKIM_CUDA_PREFILL, .type = shape->type, .dim = dim_of(device, shape->key_dim)};
+}
+
+bool skim_cuda_has_tensor_kernel(const skim_cuda_device *device, const skim_shape *shape)
+{
+    return device->base->limits.features & SKIM_FEATURE_TENSOR && shape->type != SKIM_F32 &&
+           (shape->key_dim == 64 || shape->key_dim == 128);
+}
+
+skim_cuda_kernel skim_cuda_tensor_kernel(const skim_shape *shape)
+{
+    return (skim_cuda_kernel){
+        .verb = SKIM_CUDA_PREFILL_TENSOR, .type = shape->type, .dim = shape->key_dim};
 }

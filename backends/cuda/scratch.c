@@ -60,7 +60,7 @@ static skim_status grow_counters(skim_cuda_queue *queue, uint64_t size)
 static skim_status load_kernels(skim_cuda_queue *queue, const skim_shape *shape)
 {
     const skim_cuda_device *device = queue->device;
-    skim_cuda_kernel kernels[12];
+    skim_cuda_kernel kernels[16];
     uint32_t count = 0;
     kernels[count++] = skim_cuda_append_kernel(shape);
     kernels[count++] = skim_cuda_estimate_kernel(device, shape);
@@ -70,6 +70,8 @@ static skim_status load_kernels(skim_cuda_queue *queue, const skim_shape *shape)
         kernels[count++] = skim_cuda_centre_kernel(shape);
     if (shape->max_tokens > 1)
         kernels[count++] = skim_cuda_prefill_kernel(device, shape);
+    if (shape->max_tokens > 1 && skim_cuda_has_tensor_kernel(device, shape))
+        kernels[count++] = skim_cuda_tensor_kernel(shape);
     if (skim_cuda_segments_of(shape).count == 1)
         kernels[count++] = skim_cuda_select_kernel_of(SKIM_CUDA_SELECT_near);
     else

@@ -36,6 +36,13 @@
     SKIM_CUDA_DIMS(X, f16, F16, 1)                                                                 \
     SKIM_CUDA_DIMS(X, bf16, BF16, 1)
 
+// On tensor cores.
+#define SKIM_CUDA_PREFILL_TENSOR_KERNELS(X)                                                        \
+    X(f16, F16, 64)                                                                                \
+    X(f16, F16, 128)                                                                               \
+    X(bf16, BF16, 64)                                                                              \
+    X(bf16, BF16, 128)
+
 // Type and kind of bounds, and how these are stored.
 #define SKIM_CUDA_APPEND_BOUNDS(X, name, TYPE)                                                     \
     X(name, TYPE, minmax, MINMAX, native, TYPE)                                                    \

@@ -124,6 +124,28 @@ SKIM_DEVICE uint32_t count_bits(uint32_t bits)
     return (uint32_t)__popc((int)bits);
 }
 
+// Adds to a 16 x 8 tile c of a warp the product of a, 16 x 16, and b, 16 x 8, of f16 or bf16:
+// m16n8k16. Which numbers a lane has: prefill_tensor.cu.
+template <bool IS_F16>
+SKIM_DEVICE void multiply_tile(float *c, const uint32_t *a, uint32_t b0, uint32_t b1)
+{
+#if __CUDA_ARCH__ >= 800
+    if (IS_F16)
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+            "{%8, %9}, {%0, %1, %2, %3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    else
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, "
+            "%7}, {%8, %9}, {%0, %1, %2, %3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+    // Compute capability 7.5 has no such product: the host does not take these kernels there.
+    c[0] = c[1] = c[2] = c[3] = __uint_as_float(0x7fffffffu);
+#endif
+}
+
 SKIM_DEVICE void add_shared(uint32_t *counter, uint32_t n)
 {
     atomicAdd(counter, n);

@@ -23,6 +23,7 @@ typedef struct shape {
     skim_bounds bounds;
     skim_bounds_type bounds_type;
     skim_select_mode select;
+    bool narrow; // queries and results have the type, too: tensor cores may be used
 } shape;
 
 // The same numbers in the shape's type on both devices.
@@ -30,6 +31,7 @@ typedef struct tensors {
     float k[LENGTH * KV_HEADS * DIM_MAX], v[LENGTH * KV_HEADS * DIM_MAX];
     float q[LENGTH * HEADS_MAX * DIM_MAX], out[LENGTH * HEADS_MAX * DIM_MAX];
     uint16_t halves[2][LENGTH * KV_HEADS * DIM_MAX];
+    uint16_t queries[LENGTH * HEADS_MAX * DIM_MAX], results[LENGTH * HEADS_MAX * DIM_MAX];
 } tensors;
 
 static float noise(uint32_t *state)
@@ -61,6 +63,18 @@ static uint16_t to_f16(float x)
                       ((uint32_t)(fraction * 2048) & 1023));
 }
 
+static float from_half(uint16_t half, skim_type type)
+{
+    const uint32_t bits = (uint32_t)half << 16;
+    const int exponent = half >> 10 & 31;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    if (type == SKIM_F16)
+        x = ldexpf((float)((half & 1023) + (exponent ? 1024 : 0)), (exponent ? exponent : 1) - 25) *
+            (half & 0x8000 ? -1.0f : 1.0f);
+    return x;
+}
+
 // Pages differ by how far their keys go along the queries, so that rounding changes no choice.
 static void fill(tensors *t, const shape *of)
 {
@@ -75,8 +89,10 @@ static void fill(tensors *t, const shape *of)
             t->halves[1][at] = of->type == SKIM_F16 ? to_f16(t->v[at]) : to_bf16(t->v[at]);
         }
     const uint32_t heads = KV_HEADS * of->group;
-    for (size_t i = 0; i < (size_t)LENGTH * heads * of->dim; i++)
+    for (size_t i = 0; i < (size_t)LENGTH * heads * of->dim; i++) {
         t->q[i] = (i % 2 ? 0.25f : -0.25f) + noise(&state) * 0.0625f;
+        t->queries[i] = of->type == SKIM_F16 ? to_f16(t->q[i]) : to_bf16(t->q[i]);
+    }
 }
 
 static void step(skim_cache *cache, skim_queue *queue, skim_sequence *sequence, const shape *of,
@@ -90,9 +106,12 @@ static void step(skim_cache *cache, skim_queue *queue, skim_sequence *sequence, 
         skim_tensor_host(wide ? (void *)&t->k[at] : (void *)&t->halves[0][at], of->type);
     const skim_tensor v =
         skim_tensor_host(wide ? (void *)&t->v[at] : (void *)&t->halves[1][at], of->type);
-    const skim_step_attend_args attend = {.size_of = sizeof attend,
-                                          .q = skim_tensor_host(&t->q[query], SKIM_F32),
-                                          .out = skim_tensor_host(&t->out[query], SKIM_F32)};
+    const skim_step_attend_args attend = {
+        .size_of = sizeof attend,
+        .q = of->narrow ? skim_tensor_host(&t->queries[query], of->type)
+                        : skim_tensor_host(&t->q[query], SKIM_F32),
+        .out = of->narrow ? skim_tensor_host(&t->results[query], of->type)
+                          : skim_tensor_host(&t->out[query], SKIM_F32)};
     skim_step *open = NULL;
     assert_int_equal(skim_step_begin(cache, &entry, 1, &open), SKIM_OK);
     assert_int_equal(skim_step_append(open, 0, &k, &v), SKIM_OK);
@@ -157,6 +176,46 @@ static void compare(const shape *of)
                 (int)of->select, i, (double)cuda.out[i], (double)cpu.out[i]);
 }
 
+// Relative to the size of each token's result, as the conformance suite does it.
+static void compare_narrow(const shape *of)
+{
+    static tensors cpu, cuda;
+    fill(&cpu, of);
+    fill(&cuda, of);
+    run("cpu", of, &cpu);
+    run("cuda", of, &cuda);
+    const uint32_t of_token = KV_HEADS * of->group * of->dim;
+    const double limit = of->type == SKIM_F16 ? 1e-6 : 1e-4;
+    for (uint32_t token = 0; token < LENGTH; token++) {
+        double wrong = 0, size = 0;
+        for (uint32_t i = 0; i < of_token; i++) {
+            const size_t at = (size_t)token * of_token + i;
+            const double expected = (double)from_half(cpu.results[at], of->type);
+            const double error = (double)from_half(cuda.results[at], of->type) - expected;
+            wrong += error * error;
+            size += expected * expected;
+        }
+        if (!(wrong <= limit * size))
+            fail_msg("type %d, dim %u, group %u: token %u has NMSE %g", (int)of->type, of->dim,
+                     of->group, token, wrong / size);
+    }
+}
+
+static void test_16_bit_queries_and_results_are_as_on_the_cpu(void **state)
+{
+    (void)state;
+    const skim_type types[] = {SKIM_F16, SKIM_BF16};
+    const uint32_t dims[] = {64, 128, 256}, groups[] = {1, 4, 5};
+    for (int t = 0; t < 2; t++)
+        for (int d = 0; d < 3; d++)
+            for (int g = 0; g < 3; g++)
+                compare_narrow(&(shape){.type = types[t],
+                                        .dim = dims[d],
+                                        .group = groups[g],
+                                        .select = SKIM_SELECT_GROUP,
+                                        .narrow = true});
+}
+
 static void compare_all(skim_type type)
 {
     const uint32_t dims[] = {64, 128, 256, 72}, groups[] = {1, 4, 8};
@@ -196,6 +255,7 @@ int main(void)
         cmocka_unit_test(test_f32_is_as_on_the_cpu),
         cmocka_unit_test(test_f16_is_as_on_the_cpu),
         cmocka_unit_test(test_bf16_is_as_on_the_cpu),
+        cmocka_unit_test(test_16_bit_queries_and_results_are_as_on_the_cpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

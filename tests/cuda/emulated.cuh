@@ -136,6 +136,32 @@ inline uint32_t count_bits(uint32_t bits)
     return (uint32_t)__builtin_popcount(bits);
 }
 
+inline float emulated_16(uint32_t bits, bool is_f16)
+{
+    return is_f16 ? emulated_halves[bits & 0xffff] : as_float(bits << 16);
+}
+
+// Each lane puts down what it has, takes what it needs, and adds in the order of the rows of b.
+template <bool IS_F16>
+inline void multiply_tile(float *c, const uint32_t *a, uint32_t b0, uint32_t b1)
+{
+    uint32_t left[4][32], right[2][32];
+    for (uint32_t i = 0; i < 4; i++)
+        memcpy(left[i], emulated_meet(a[i], EMULATED_MULTIPLY), sizeof left[i]);
+    memcpy(right[0], emulated_meet(b0, EMULATED_MULTIPLY), sizeof right[0]);
+    memcpy(right[1], emulated_meet(b1, EMULATED_MULTIPLY), sizeof right[1]);
+    const uint32_t line = emulated.thread % 32 / 4, pair = emulated.thread % 4;
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t column = pair * 2 + i % 2;
+        for (uint32_t k = 0; k < 16; k++) {
+            const uint32_t shift = 16 * (k % 2), lane = k % 8 / 2;
+            const uint32_t x = left[k / 8 * 2 + i / 2][line * 4 + lane] >> shift;
+            const uint32_t y = right[k / 8][column * 4 + lane] >> shift;
+            c[i] += emulated_16(x, IS_F16) * emulated_16(y, IS_F16);
+        }
+    }
+}
+
 inline void add_shared(uint32_t *counter, uint32_t n)
 {
     *counter += n;

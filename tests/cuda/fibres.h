@@ -24,6 +24,7 @@ enum emulated_reason {
     EMULATED_SHUFFLE_XOR,
     EMULATED_SHUFFLE_UP,
     EMULATED_BALLOT,
+    EMULATED_MULTIPLY,
 };
 
 // Returns when all threads of the block are at a barrier.
