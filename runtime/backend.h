@@ -13,6 +13,7 @@
 #include "runtime/memory.h"
 #include "skim/cpu.h"
 #include "skim/cuda.h"
+#include "skim/opencl.h"
 #include "skim/skim.h"
 #include "skim/vulkan.h"
 
@@ -67,15 +68,16 @@ typedef struct skim_backend_queue {
     void *impl;
 } skim_backend_queue;
 
-// How a device is opened beyond its index. cpu, cuda and vulkan may be NULL. With a device of the
-// host's in vulkan, or a context of its in cuda (whose options were checked), the index means
-// nothing.
+// How a device is opened beyond its index. cpu, cuda, vulkan and opencl may be NULL. With a device
+// of the host's in vulkan or opencl, or a context of its in cuda (whose options were checked), the
+// index means nothing.
 typedef struct skim_open_options {
     uint64_t disable;
     uint32_t threads;
     const skim_cpu_options *cpu;
     const skim_cuda_options *cuda;
     const skim_vulkan_options *vulkan;
+    const skim_opencl_options *opencl;
 } skim_open_options;
 
 // In the args that reach a backend, every field is resolved: strides and scale are never 0, select
@@ -98,7 +100,8 @@ struct skim_backend {
     // Memory. create has size set and fills impl and host. Thread-safe.
     skim_status (*buffer_create)(skim_buffer *buffer);
     void (*buffer_destroy)(skim_buffer *buffer);
-    // Optional: as create, of memory that is and stays the host's (a VkBuffer, a CUdeviceptr).
+    // Optional: as create, of memory that is and stays the host's (a VkBuffer, a CUdeviceptr, a
+    // cl_mem).
     skim_status (*buffer_wrap)(skim_buffer *buffer, uint64_t handle);
     // Optional: where a buffer begins, as the host's own kernels see it (a CUdeviceptr).
     uint64_t (*buffer_address)(const skim_buffer *buffer);
@@ -145,9 +148,11 @@ struct skim_backend {
     skim_status (*mark_time)(skim_backend_queue *queue, uint32_t index, uint64_t *nanoseconds);
     // Optional: the next submission waits for, or signals, a semaphore of the host's. One that
     // holds nothing else has a point, too. discard drops it. (CUDA: an event, whose value means
-    // nothing and which takes its place among what was recorded.)
+    // nothing and which takes its place among what was recorded. OpenCL: waits for an event.)
     skim_status (*semaphore)(skim_backend_queue *queue, uint64_t handle, uint64_t value,
                              bool signals);
+    // Optional: an event of the driver's, the host's to release, for what was recorded so far.
+    skim_status (*event)(skim_backend_queue *queue, uint64_t *handle);
 };
 
 #endif

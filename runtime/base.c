@@ -53,6 +53,7 @@ const char *skim_feature_name(uint64_t feature)
         {SKIM_FEATURE_AVX2, "avx2"},           {SKIM_FEATURE_AVX512, "avx512"},
         {SKIM_FEATURE_SUBGROUPS, "subgroups"}, {SKIM_FEATURE_FP16, "fp16"},
         {SKIM_FEATURE_WIDE, "wide"},           {SKIM_FEATURE_TENSOR, "tensor"},
+        {SKIM_FEATURE_SERIAL, "serial"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (feature == names[i].bit)

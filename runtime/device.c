@@ -215,17 +215,20 @@ skim_status skim_cpu_device_open(skim_runtime *runtime, const skim_cpu_options *
 static void name_imported(const skim_runtime *runtime, const skim_backend_record *record,
                           skim_device *device)
 {
+    static const uint8_t none[16];
     for (uint32_t i = 0; i < record->device_count; i++) {
         const skim_device_info *info = &runtime->infos[record->first_device + i];
-        if (memcmp(info->uuid, device->info.uuid, sizeof info->uuid) == 0) {
+        if (memcmp(info->uuid, device->info.uuid, sizeof info->uuid) == 0 &&
+            memcmp(info->uuid, none, sizeof none) != 0) {
             memcpy(device->info.selector, info->selector, sizeof info->selector);
             return;
         }
     }
 }
 
-static skim_status import(skim_runtime *runtime, const char *backend,
-                          const skim_open_options *options, skim_device **device)
+// A device of the host's, which the backend finds in its options.
+static skim_status import_device(skim_runtime *runtime, const char *backend,
+                                 const skim_open_options *options, skim_device **device)
 {
     for (uint32_t b = 0; b < runtime->backend_count; b++) {
         const skim_backend_record *record = &runtime->backends[b];
@@ -274,7 +277,7 @@ skim_status skim_cuda_device_open(skim_runtime *runtime, const skim_cuda_options
     if (status != SKIM_OK)
         return status;
     skim_open_options open = {.disable = taken.disable, .cuda = &taken};
-    return taken.context ? import(runtime, "cuda", &open, device)
+    return taken.context ? import_device(runtime, "cuda", &open, device)
                          : open_selected(runtime, "cuda", "CUDA", taken.selector, &open, device);
 }
 
@@ -294,8 +297,27 @@ skim_status skim_vulkan_device_open(skim_runtime *runtime, const skim_vulkan_opt
 
     skim_open_options open = {.disable = taken.disable, .vulkan = &taken};
     if (taken.device)
-        return import(runtime, "vulkan", &open, device);
+        return import_device(runtime, "vulkan", &open, device);
     return open_selected(runtime, "vulkan", "Vulkan", taken.selector, &open, device);
+}
+
+skim_status skim_opencl_device_open(skim_runtime *runtime, const skim_opencl_options *options,
+                                    skim_device **device)
+{
+    skim_opencl_options taken = {.size_of = sizeof taken};
+    if (!runtime)
+        return SKIM_INVALID;
+    if (!device)
+        return skim_fail(&runtime->error, SKIM_INVALID, "device must not be NULL");
+    if (options && !skim_take(&taken, sizeof taken, options))
+        return skim_fail(&runtime->error, SKIM_INVALID, "skim_opencl_options.size_of is wrong");
+    skim_status status = skim_opencl_options_check(&taken, &runtime->error);
+    if (status != SKIM_OK)
+        return status;
+    skim_open_options open = {.disable = taken.disable, .opencl = &taken};
+    if (taken.context)
+        return import_device(runtime, "opencl", &open, device);
+    return open_selected(runtime, "opencl", "OpenCL", taken.selector, &open, device);
 }
 
 void skim_device_close(skim_device *device)

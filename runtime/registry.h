@@ -12,5 +12,6 @@ typedef struct skim_registration {
 extern const skim_backend skim_backend_cpu;
 extern const skim_backend skim_backend_cuda;
 extern const skim_backend skim_backend_vulkan;
+extern const skim_backend skim_backend_opencl;
 
 #endif

@@ -17,7 +17,11 @@ static const skim_registration registrations[] = {
 #else
     {"vulkan", NULL},
 #endif
+#ifdef SKIM_HAVE_OPENCL
+    {"opencl", &skim_backend_opencl},
+#else
     {"opencl", NULL},
+#endif
     {"cpu", &skim_backend_cpu},
 };
 

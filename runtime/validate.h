@@ -15,6 +15,7 @@ bool skim_give(void *given, const void *filled, size_t size);
 // All that can be said of the options without a driver.
 skim_status skim_cuda_options_check(const skim_cuda_options *options, skim_error *error);
 skim_status skim_vulkan_options_check(const skim_vulkan_options *options, skim_error *error);
+skim_status skim_opencl_options_check(const skim_opencl_options *options, skim_error *error);
 
 bool skim_page_size_valid(uint32_t page_size);
 

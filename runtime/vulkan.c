@@ -93,6 +93,11 @@ skim_status skim_vulkan_options_check(const skim_vulkan_options *options, skim_e
     return SKIM_OK;
 }
 
+static bool is_vulkan(const skim_device *device)
+{
+    return strcmp(device->backend->name, "vulkan") == 0;
+}
+
 // ---- buffers
 
 skim_status skim_vulkan_buffer_wrap(skim_device *device, uint64_t handle, uint64_t size,
@@ -103,7 +108,7 @@ skim_status skim_vulkan_buffer_wrap(skim_device *device, uint64_t handle, uint64
     if (!buffer || handle == 0 || size == 0)
         return skim_fail(&device->error, SKIM_INVALID,
                          "to wrap a buffer takes its handle, a size above 0 and a place to go");
-    if (strcmp(device->backend->name, "vulkan") != 0)
+    if (!is_vulkan(device))
         return skim_fail(&device->error, SKIM_UNSUPPORTED,
                          "%s is not a Vulkan device and cannot use a VkBuffer",
                          device->info.selector);
@@ -117,7 +122,7 @@ static skim_status check_semaphore(skim_queue *queue, uint64_t semaphore)
     skim_status status = skim_queue_usable(queue);
     if (status != SKIM_OK)
         return status;
-    if (strcmp(queue->base.device->backend->name, "vulkan") != 0)
+    if (!is_vulkan(queue->base.device))
         return skim_fail(&queue->base.error, SKIM_UNSUPPORTED,
                          "%s is not a Vulkan device and cannot use a VkSemaphore",
                          queue->base.device->info.selector);

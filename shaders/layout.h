@@ -2,14 +2,18 @@
 // each kernel is told at a launch. Read as C (by the host, CUDA and OpenCL) and as GLSL.
 //
 // A launch's fields come to 128 bytes at most, which every Vulkan device takes as push constants.
-// An address is a 64-bit device address. Keys, values and bounds are counted in units of 16 bytes;
-// all other tensors in their elements. Strides of heads carry the type of the tensor in their two
-// highest bits (SKIM_TYPE_SHIFT).
+// An address is a 64-bit device address; on OpenCL, which has none, a byte of the tensor's buffer.
+// Keys, values and bounds are counted in units of 16 bytes; all other tensors in their elements.
+// Strides of heads carry the type of the tensor in their two highest bits (SKIM_TYPE_SHIFT).
 #ifndef SKIM_LAYOUT_H
 #define SKIM_LAYOUT_H
 
 #ifdef SKIM_GLSL
 #define SKIM_ADDRESS uvec2
+#define SKIM_UINT uint
+#define SKIM_FLOAT float
+#elif defined(__OPENCL_C_VERSION__)
+#define SKIM_ADDRESS ulong
 #define SKIM_UINT uint
 #define SKIM_FLOAT float
 #else

@@ -122,9 +122,9 @@ skim_status skim_gpu_describe_append(const skim_append_args *args, skim_error *e
     };
     operands[0] = of_rows(&args->rows, args->row_count);
     operands[1] = of_table(&args->table, args->table_count);
-    skim_status status = skim_gpu_describe_tensor("k", &args->k, args->token_count, shape->kv_heads,
-                                                  shape->key_dim, error, &operands[2],
-                                                  &push->k_token, &push->k_head);
+    skim_status status =
+        skim_gpu_describe_tensor("k", &args->k, args->token_count, shape->kv_heads, shape->key_dim,
+                                 error, &operands[2], &push->k_token, &push->k_head);
     if (status == SKIM_OK)
         status = skim_gpu_describe_tensor("v", &args->v, args->token_count, shape->kv_heads,
                                           shape->value_dim, error, &operands[3], &push->v_token,
@@ -148,9 +148,9 @@ skim_status skim_gpu_describe_estimate(const skim_estimate_args *args, skim_erro
     };
     operands[0] = of_rows(&args->rows, args->row_count);
     operands[1] = of_table(&args->table, args->table_count);
-    skim_status status = skim_gpu_describe_tensor("q", &args->q, args->token_count, shape->q_heads,
-                                                  shape->key_dim, error, &operands[2],
-                                                  &push->q_token, &push->q_head);
+    skim_status status =
+        skim_gpu_describe_tensor("q", &args->q, args->token_count, shape->q_heads, shape->key_dim,
+                                 error, &operands[2], &push->q_token, &push->q_head);
     operands[3] = of_units("bounds", args->bounds, args->bounds_offset);
     operands[4] = of_centre(shape, args->centre, args->centre_offset);
     if (status == SKIM_OK)
@@ -201,24 +201,22 @@ skim_status skim_gpu_describe_attend(const skim_attend_args *args, skim_error *e
     };
     operands[0] = of_rows(&args->rows, args->row_count);
     operands[1] = of_table(&args->table, args->table_count);
-    skim_status status = skim_gpu_describe_tensor("q", &args->q, args->token_count, shape->q_heads,
-                                                  shape->key_dim, error, &operands[2],
-                                                  &push->q_token, &push->q_head);
+    skim_status status =
+        skim_gpu_describe_tensor("q", &args->q, args->token_count, shape->q_heads, shape->key_dim,
+                                 error, &operands[2], &push->q_token, &push->q_head);
     operands[3] = of_units("keys", args->keys.buffer, args->keys.offset);
     operands[4] = of_units("values", args->values.buffer, args->values.offset);
     if (status == SKIM_OK)
-        status = describe_words("lists", args->lists, args->lists_offset,
-                                args->lists ? args->list_stride : 0,
-                                args->row_count * (of_heads ? shape->q_heads : shape->kv_heads),
-                                error, &operands[5]);
+        status = describe_words(
+            "lists", args->lists, args->lists_offset, args->lists ? args->list_stride : 0,
+            args->row_count * (of_heads ? shape->q_heads : shape->kv_heads), error, &operands[5]);
     if (status == SKIM_OK)
         status = skim_gpu_describe_tensor("out", &args->out, args->token_count, shape->q_heads,
                                           shape->value_dim, error, &operands[6], &push->out_token,
                                           &push->out_head);
     if (status == SKIM_OK)
-        status =
-            skim_gpu_describe_tensor("lse", &args->lse, args->token_count, shape->q_heads, 1, error,
-                                     &operands[7], &push->lse_token, &push->lse_head);
+        status = skim_gpu_describe_tensor("lse", &args->lse, args->token_count, shape->q_heads, 1,
+                                          error, &operands[7], &push->lse_token, &push->lse_head);
     operands[8] = (skim_gpu_operand){.name = "scratch"};
     return status;
 }

@@ -4,8 +4,8 @@
 
 #include "backends/gpu/plan.h"
 
-// Something that a kernel reads or writes: bytes of a buffer. Without a buffer there is none, or, of
-// scratch, it is the queue's.
+// Something that a kernel reads or writes: bytes of a buffer. Without a buffer there is none, or,
+// of scratch, it is the queue's.
 typedef struct skim_gpu_operand {
     const char *name;
     const skim_buffer *buffer;

@@ -13,8 +13,8 @@ enum { SKIM_GPU_MARKS = 64, SKIM_GPU_PARTS_MAX = 64 };
 void *skim_gpu_grow(const skim_host *host, void *array, uint32_t count, uint32_t *capacity,
                     size_t size);
 
-// Entries of the backend. Bounds lie as [kv_head][slot][B0, B1]; int8 ones are padded to whole units
-// of 16 bytes, and behind them all lie their scales, f32 [kv_head][slot][2].
+// Entries of the backend. Bounds lie as [kv_head][slot][B0, B1]; int8 ones are padded to whole
+// units of 16 bytes, and behind them all lie their scales, f32 [kv_head][slot][2].
 uint64_t skim_gpu_bounds_size(const skim_device *device, const skim_shape *shape);
 uint64_t skim_gpu_scratch_size(const skim_device *device, const skim_shape *shape);
 

@@ -16,6 +16,7 @@ extern "C" {
 #define SKIM_FEATURE_SUBGROUPS ((uint64_t)1 << 2) // GPU threads add up through registers
 #define SKIM_FEATURE_FP16 ((uint64_t)1 << 3)      // GPU kernels convert through 16-bit floats
 #define SKIM_FEATURE_WIDE ((uint64_t)1 << 4)   // GPU kernels built for a shape; else general ones
+#define SKIM_FEATURE_SERIAL ((uint64_t)1 << 5) // OpenCL on a CPU: a work-group is one work-item
 #define SKIM_FEATURE_TENSOR ((uint64_t)1 << 6) // prefill of 16-bit types on tensor cores
 
 // Returns the name of one SKIM_FEATURE_* bit, such as "avx2"; NULL for any other number. Static;

@@ -1,4 +1,5 @@
-// Everything of Skim's but the interop headers (skim/cpu.h, skim/cuda.h, skim/vulkan.h).
+// Everything of Skim's but the interop headers (skim/cpu.h, skim/cuda.h, skim/opencl.h,
+// skim/vulkan.h).
 #ifndef SKIM_SKIM_H
 #define SKIM_SKIM_H
 

@@ -169,7 +169,8 @@ SKIM_API skim_status skim_vulkan_queue_wait_semaphore(skim_queue *queue, uint64_
 // Makes the queue's next submission signal the host's timeline semaphore when all work recorded so
 // far is done, with value, which is larger than the semaphore's own then. What goes to host memory
 // (an out of the host's, a download) is there only after a call of Skim's that waits, such as
-// skim_queue_wait, for the point. Everything else as for waiting. Errors: as above; SKIM_INVALID too if the semaphore has passed the value already.
+// skim_queue_wait, for the point. Everything else as for waiting. Errors: as above; SKIM_INVALID
+// too if the semaphore has passed the value already.
 SKIM_API skim_status skim_vulkan_queue_signal_semaphore(skim_queue *queue, uint64_t semaphore,
                                                         uint64_t value);
 

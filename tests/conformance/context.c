@@ -64,6 +64,10 @@ bool ok(context *ctx, skim_status status, const char *call)
         strstr(text, "lies across two allocations")) {
         return skip(ctx, "%s: %s", call, text);
     }
+    if (status == SKIM_NO_MEMORY && ctx->options->allocation_max > 0 &&
+        strstr(text, "do not fit in")) {
+        return skip(ctx, "%s: %s", call, text);
+    }
     return fail(ctx, "%s: %s: %s", call, skim_status_name(status), text);
 }
 

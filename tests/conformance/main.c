@@ -114,7 +114,7 @@ int main(int count, char **values)
     }
     char error[400];
     conformance_totals totals;
-    // Only Vulkan's devices have memory in pieces.
+    // Only Vulkan's and OpenCL's devices have memory in pieces.
     if (!parsed.options.device && parsed.options.allocation_max) {
         parsed.options.device = "vulkan";
     }

@@ -1,4 +1,5 @@
 // Runs the table on one device.
+#include "skim/opencl.h"
 #include "skim/vulkan.h"
 #include "suite.h"
 
@@ -159,8 +160,15 @@ static conformance_status open_device(context *ctx, char *error, size_t error_si
                                   .disable = options->disable,
                                   .allocation_max = options->allocation_max,
                                   .selector = options->device};
+    skim_opencl_options opencl = {.size_of = sizeof opencl,
+                                  .disable = options->disable,
+                                  .allocation_max = options->allocation_max,
+                                  .selector = options->device};
+    const bool is_opencl = options->device && strncmp(options->device, "opencl", 6) == 0;
     if (options->open)
         status = options->open(options->user, ctx->runtime, &ctx->device);
+    else if (options->allocation_max > 0 && is_opencl)
+        status = skim_opencl_device_open(ctx->runtime, &opencl, &ctx->device);
     else if (options->allocation_max > 0)
         status = skim_vulkan_device_open(ctx->runtime, &vulkan, &ctx->device);
     else

@@ -60,7 +60,7 @@ int conform_run(const struct settings *settings)
                                    .seed = settings->seed,
                                    .report = report_and_show,
                                    .user = &shown};
-    if (!options.device && options.allocation_max) // which only Vulkan's devices have
+    if (!options.device && options.allocation_max) // which the CPU does not have
         options.device = "vulkan";
     conformance_totals totals = {0};
     char error[512] = "";

@@ -193,7 +193,7 @@ static const option_spec specs[] = {
     {OPTIONS_CONFORM, "filter", TEXT, AT(filter), 0, 0, NULL, "TEXT",
      "only cases whose name contains this"},
     {OPTIONS_CONFORM, "allocation-max", SEED, AT(allocation_max), 0, 0, NULL, "BYTES",
-     "Vulkan: most bytes of one piece of device memory, so that larger buffers are split"},
+     "GPUs: most bytes of one piece of device memory, so that larger buffers are split"},
     {OPTIONS_CONFORM, "seed", SEED, AT(seed), 0, 0, NULL, "N", "seed of the random data"},
 };
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""replay.py SKIM TRACE: skim replay gives the same on Vulkan's first device as on the CPU: the same pages,
-but for scores that rounding alone tells apart, and the same results where the pages are the same."""
+"""replay_device.py SKIM TRACE DEVICE: skim replay gives the same on a device as on the CPU: the same pages, but
+for scores that rounding alone tells apart, and the same results where the pages are the same."""
 
 import os
 import subprocess
@@ -8,8 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tool"))
-import tensors  # noqa: E402
+import tensors
 
 ERROR = 1e-5  # of a result's vector, relative to its length
 
@@ -18,8 +17,9 @@ def replay(skim, trace, device, out):
     command = [skim, "replay", trace, "--device", device, "--budget", "64", "--dense-layers", "1", "--disable", "wide",
                "--out", out]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode != 0 and "no vulkan device" in result.stderr and \
-            "vulkan" not in os.environ.get("SKIM_REQUIRE", ""):
+    backend = device.split(":")[0]
+    if result.returncode != 0 and f"no {backend} device" in result.stderr and \
+            backend not in os.environ.get("SKIM_REQUIRE", "").split(","):
         print(result.stderr)
         sys.exit(77)
     if result.returncode != 0:
@@ -34,9 +34,9 @@ def rows(tensor):
 
 
 def main():
-    skim, trace = sys.argv[1:3]
+    skim, trace, other = sys.argv[1:4]
     with tempfile.TemporaryDirectory() as folder:
-        on = {device: replay(skim, trace, device, Path(folder) / f"{device}.safetensors") for device in ("cpu", "vulkan")}
+        on = {device: replay(skim, trace, device, Path(folder) / f"{device}.safetensors") for device in ("cpu", other)}
     lists = differing = compared = 0
     for name in on["cpu"]:
         if not name.endswith(".pages"):

@@ -1,0 +1,83 @@
+// Two devices at once: cases run on each in a thread of its own, in one process. POCL_DEVICES makes
+// PoCL have two.
+#include "conformance.h"
+#include "skim/skim.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEVICES = 2 };
+
+typedef struct run {
+    const char *device;
+    conformance_status status;
+    conformance_totals totals;
+    char error[300];
+} run;
+
+static void print_failure(void *user, const conformance_result *result)
+{
+    const run *own = user;
+    if (result->outcome == CONFORMANCE_FAILED)
+        printf("%s: %s: %s\n", own->device, result->name, result->detail);
+}
+
+static void *run_cases(void *user)
+{
+    run *own = user;
+    const conformance_options options = {.device = own->device,
+                                         .disable = SKIM_FEATURE_WIDE,
+                                         .quick = true,
+                                         .every = 30,
+                                         .report = print_failure,
+                                         .user = own};
+    own->status = conformance_run(&options, &own->totals, own->error, sizeof own->error);
+    return NULL;
+}
+
+static uint32_t count_devices(char *reason, size_t size)
+{
+    skim_runtime *runtime = NULL;
+    uint32_t count = 0;
+    if (skim_runtime_create(NULL, &runtime) != SKIM_OK)
+        return 0;
+    for (uint32_t i = 0; i < skim_runtime_backend_count(runtime); i++) {
+        skim_backend_info info = {.size_of = sizeof info};
+        skim_runtime_backend_info(runtime, i, &info);
+        if (strcmp(info.name, "opencl") != 0)
+            continue;
+        count = info.device_count;
+        snprintf(reason, size, "%s", info.reason);
+    }
+    skim_runtime_destroy(runtime);
+    return count;
+}
+
+int main(void)
+{
+    static run runs[DEVICES] = {{.device = "opencl:0"}, {.device = "opencl:1"}};
+    pthread_t threads[DEVICES];
+    char reason[300] = "";
+    const uint32_t found = count_devices(reason, sizeof reason);
+    if (found < DEVICES) {
+        const char *required = getenv("SKIM_REQUIRE");
+        printf("%u OpenCL devices: %s\n", found, reason);
+        return required && strstr(required, "opencl") ? 1 : 77;
+    }
+    uint32_t passed = 0, failed = 0;
+    for (int i = 0; i < DEVICES; i++)
+        if (pthread_create(&threads[i], NULL, run_cases, &runs[i]) != 0)
+            return 1;
+    for (int i = 0; i < DEVICES; i++) {
+        pthread_join(threads[i], NULL);
+        const run *own = &runs[i];
+        printf("%s: %u passed, %u failed %s\n", own->device, own->totals.passed, own->totals.failed,
+               own->error);
+        passed += own->status == CONFORMANCE_OK && own->totals.passed > 0;
+        failed += own->status != CONFORMANCE_OK || own->totals.passed == 0;
+    }
+    printf("%u passed, %u failed, 0 skipped\n", passed, failed);
+    return failed > 0;
+}
