@@ -357,6 +357,9 @@ static skim_status find_device(skim_opencl_device *device, uint32_t index, found
     if (index >= list_devices(&device->cl, devices, reason, sizeof reason))
         return skim_fail(error, SKIM_NO_DEVICE, "the device is there no longer: %s", reason);
     query(&device->cl, devices[index].platform, devices[index].handle, found);
+    const char *fault = find_fault(found); // a driver may have changed its mind
+    if (fault)
+        return skim_fail(error, SKIM_NO_DEVICE, "the device cannot be used: %s", fault);
     device->handle = found->handle;
     device->profiles = true;
     return SKIM_OK;
