@@ -128,6 +128,7 @@ float8 load_f16(constant_bytes from)
 #define CHANNEL_BYTES (TYPE == F32 ? 4u : 2u)
 #define VECTOR_BYTES (WIDTH * CHANNEL_BYTES)
 
+#if THREADS == 1
 float8 load_channels(const Pieces *pieces, ulong at)
 {
 #if TYPE == F32
@@ -139,6 +140,28 @@ float8 load_channels(const Pieces *pieces, ulong at)
     return unpack_bf16(vload8(0, (__global const ushort *)find(pieces, at)));
 #endif
 }
+#else
+// Keys, values and bounds are aligned to 16 bytes. A GPU's compiler, which cannot know it, would make
+// a vload of 16-bit numbers one load for each.
+uint4 load_aligned(const Pieces *pieces, ulong at)
+{
+    return *(__global const uint4 *)find(pieces, at);
+}
+
+float8 load_channels(const Pieces *pieces, ulong at)
+{
+#if TYPE == F32
+    return (float8)(as_float4(load_aligned(pieces, at)), as_float4(load_aligned(pieces, at + 16)));
+#elif TYPE == F16 && defined(FP16)
+    return convert_float8(as_half8(load_aligned(pieces, at)));
+#elif TYPE == F16
+    const uint4 unit = load_aligned(pieces, at);
+    return vload_half8(0, (const half *)&unit);
+#else
+    return unpack_bf16(as_ushort8(load_aligned(pieces, at)));
+#endif
+}
+#endif
 
 void store_channels(const Pieces *pieces, ulong at, float8 x)
 {

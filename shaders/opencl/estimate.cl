@@ -92,8 +92,8 @@ KERNEL void estimate(constant_bytes rows, constant_bytes table, constant_bytes q
         for (uint half_ = 0; half_ < 2; half_++) {
             for (uint v = 0; v < VECTORS; v++) {
 #if BOUNDS_TYPE == I8
-                float8 x = convert_float8(vload8(
-                    0, (__global const char *)find(&bounds_, at + half_ * HALF_BYTES + v * WIDTH)));
+                const ulong of_vector = at + half_ * HALF_BYTES + v * WIDTH; // a multiple of 8
+                float8 x = convert_float8(*(__global const char8 *)find(&bounds_, of_vector));
                 x *= half_ == 0 ? scales.x : scales.y;
 #else
                 float8 x = load_channels(&bounds_, at + half_ * HALF_BYTES + v * VECTOR_BYTES);

@@ -12,7 +12,7 @@ static const char binary_mark[] = "a binary of the fake driver's ";
 static const char other_mark[] = "a binary of another driver's ";
 
 typedef enum kind { CONTEXT, QUEUE, MEMORY, PROGRAM, KERNEL, EVENT, KINDS } kind;
-static const char *const kind_names[KINDS] = {"context", "queue", "memory",
+static const char *const kind_names[KINDS] = {"context", "queue",  "memory",
                                               "program", "kernel", "event"};
 
 // An object as the library sees it: the handle is its address. What it stands for is the driver's.
@@ -159,7 +159,7 @@ static cl_int retain(kind of, void *handle, const char *call)
 #define FIND(name, of, handle)                                                                     \
     object *name = find(of, handle, __func__);                                                     \
     if (!name)                                                                                     \
-        return -30 /* CL_INVALID_VALUE */
+    return -30 /* CL_INVALID_VALUE */
 
 // Declares an entry point of the table, exported under its own name.
 #define ENTRY(name, result, arguments) EXPORT result CL_API_CALL cl##name arguments;
@@ -397,9 +397,9 @@ cl_program clCreateProgramWithSource(cl_context context, cl_uint count, const ch
     return (cl_program)made;
 }
 
-cl_program clCreateProgramWithBinary(cl_context context, cl_uint count,
-                                     const cl_device_id *devices, const size_t *sizes,
-                                     const unsigned char **binaries, cl_int *status, cl_int *error)
+cl_program clCreateProgramWithBinary(cl_context context, cl_uint count, const cl_device_id *devices,
+                                     const size_t *sizes, const unsigned char **binaries,
+                                     cl_int *status, cl_int *error)
 {
     (void)count, (void)devices;
     ENTER_MAKING(CreateProgramWithBinary, cl_program, error);
@@ -524,7 +524,8 @@ cl_int clSetKernelArg(cl_kernel kernel, cl_uint index, size_t size, const void *
 
 // ---- commands
 
-// The driver's own events of those that a command waits for, and the object of the one that it gives.
+// The driver's own events of those that a command waits for, and the object of the one that it
+// gives.
 typedef struct order {
     cl_event waits[4];
     cl_uint count;
@@ -685,8 +686,8 @@ cl_int clEnqueueBarrierWithWaitList(cl_command_queue queue, cl_uint count, const
     ENTER(EnqueueBarrierWithWaitList);
     FIND(own, QUEUE, queue);
     ORDER(count, events, event);
-    return give_event(&own_order, real.EnqueueBarrierWithWaitList(own->real, own_order.count,
-                                                                  waits, gives));
+    return give_event(&own_order,
+                      real.EnqueueBarrierWithWaitList(own->real, own_order.count, waits, gives));
 }
 
 // ---- waiting
@@ -756,8 +757,8 @@ static const cl_int *errors_of(fake_call call)
 {
     static const cl_int usual[] = {CL_OUT_OF_RESOURCES, CL_OUT_OF_HOST_MEMORY, 0};
     static const cl_int of_commands[] = {CL_OUT_OF_RESOURCES, CL_OUT_OF_HOST_MEMORY,
-                                         CL_MEM_OBJECT_ALLOCATION_FAILURE,
-                                         CL_INVALID_COMMAND_QUEUE, 0};
+                                         CL_MEM_OBJECT_ALLOCATION_FAILURE, CL_INVALID_COMMAND_QUEUE,
+                                         0};
     static const cl_int of_compiler[] = {CL_BUILD_PROGRAM_FAILURE, CL_OUT_OF_HOST_MEMORY, 0};
     static const cl_int of_creation[] = {CL_MEM_OBJECT_ALLOCATION_FAILURE, CL_OUT_OF_HOST_MEMORY,
                                          -30, 0};
@@ -797,8 +798,8 @@ static void list(char *text, size_t size)
     text[0] = '\0';
     for (int k = 0; k < KINDS && used < size; k++)
         if (counts[k] > 0)
-            used += (size_t)snprintf(text + used, size - used, "%s%u of kind %s",
-                                     used ? ", " : "", counts[k], kind_names[k]);
+            used += (size_t)snprintf(text + used, size - used, "%s%u of kind %s", used ? ", " : "",
+                                     counts[k], kind_names[k]);
 }
 
 static void forget(void)

@@ -38,8 +38,9 @@ fake_control *driving_find(bool *skipped)
     void *symbol = library ? dlsym(library, "fake_opencl") : NULL;
     *skipped = false;
     if (!symbol) {
-        fprintf(stderr, "libOpenCL.so.1 is not the fake loader: LD_LIBRARY_PATH must begin with its "
-                        "folder (tests/fault/opencl of the build)\n");
+        fprintf(stderr,
+                "libOpenCL.so.1 is not the fake loader: LD_LIBRARY_PATH must begin with its "
+                "folder (tests/fault/opencl of the build)\n");
         return NULL;
     }
     fake_opencl_function *find;
@@ -220,8 +221,8 @@ void fault_opened(skim_device *device)
 // Without an answer to these there is no device, or not that one.
 static bool is_of_listing(uint32_t call)
 {
-    return call == FAKE_GetPlatformIDs || call == FAKE_GetDeviceIDs ||
-           call == FAKE_GetDeviceInfo || call == FAKE_GetPlatformInfo;
+    return call == FAKE_GetPlatformIDs || call == FAKE_GetDeviceIDs || call == FAKE_GetDeviceInfo ||
+           call == FAKE_GetPlatformInfo;
 }
 
 bool fault_permits(skim_status status)
@@ -246,8 +247,12 @@ static bool is_optional(uint32_t call)
         FAKE_WaitForEvents,           // they are asked, too
         FAKE_EnqueueUnmapMemObject,   // it is released next
         FAKE_Finish,                  // of what was given up
-        FAKE_ReleaseContext,         FAKE_ReleaseCommandQueue, FAKE_ReleaseMemObject,
-        FAKE_ReleaseProgram,         FAKE_ReleaseKernel,       FAKE_ReleaseEvent,
+        FAKE_ReleaseContext,
+        FAKE_ReleaseCommandQueue,
+        FAKE_ReleaseMemObject,
+        FAKE_ReleaseProgram,
+        FAKE_ReleaseKernel,
+        FAKE_ReleaseEvent,
     };
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
         if ((uint32_t)calls[i] == call)

@@ -1,6 +1,6 @@
 // The fault plans of failing.h on the OpenCL backend over the fake loader: host allocations fail as
-// anywhere (FAULT_ALLOCATION), entry points fail (FAULT_DRIVER), lose the device (FAULT_LOSS), or work
-// ends with an error, which a later wait tells (FAULT_WORK).
+// anywhere (FAULT_ALLOCATION), entry points fail (FAULT_DRIVER), lose the device (FAULT_LOSS), or
+// work ends with an error, which a later wait tells (FAULT_WORK).
 #ifndef FAULT_OPENCL_DRIVING_H
 #define FAULT_OPENCL_DRIVING_H
 

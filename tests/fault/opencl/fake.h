@@ -1,7 +1,7 @@
 // An OpenCL loader that passes calls on to the real one (of a driver for CPUs, such as PoCL), fails
-// when told to, lies about what the device can do, and keeps exact books: whatever the specification
-// forbids is noted as a violation. It is built as a library named like the loader, so that dlopen
-// finds it in place of the real one.
+// when told to, lies about what the device can do, and keeps exact books: whatever the
+// specification forbids is noted as a violation. It is built as a library named like the loader, so
+// that dlopen finds it in place of the real one.
 //
 // Calls come from one thread at a time.
 #ifndef FAKE_OPENCL_H
@@ -31,10 +31,10 @@ typedef struct fake_lies {
     const char *version, *profile, *name; // NULL: the truth
     bool no_platform, no_device;
     bool unavailable, no_compiler, big_endian;
-    bool is_gpu;       // and then few_threads, since a CPU's groups may be small
-    bool has_uuid;     // extension
-    bool other_driver; // binaries kept by it are none of the usual driver's
-    bool bad_source;   // its compiler refuses every program
+    bool is_gpu;             // and then few_threads, since a CPU's groups may be small
+    bool has_uuid;           // extension
+    bool other_driver;       // binaries kept by it are none of the usual driver's
+    bool bad_source;         // its compiler refuses every program
     uint32_t vanishes_after; // lists of devices; 0: never
     uint64_t memory, allocation_max, local_memory, threads, parameter_size; // 0: the truth
 } fake_lies;

@@ -1,5 +1,5 @@
-// What the OpenCL backend makes of drivers that lack something, lie about it, or change their mind: a
-// device that is refused says why, one that is opened works, and a compiler that fails is quoted.
+// What the OpenCL backend makes of drivers that lack something, lie about it, or change their mind:
+// a device that is refused says why, one that is opened works, and a compiler that fails is quoted.
 #include "skim/opencl.h"
 #include "tests/fault/opencl/driving.h"
 #include "tests/fault/scenarios.h"
@@ -196,8 +196,7 @@ static void a_compiler_that_fails(void)
 static void binaries(void)
 {
     static const char *const cases[] = {"binaries that are kept", "binaries that are damaged",
-                                        "binaries that are cut off",
-                                        "binaries of another driver"};
+                                        "binaries that are cut off", "binaries of another driver"};
     for (int i = 0; i < 4; i++) {
         stage own;
         set_lies(cases[i], &(fake_lies){.no_device = false});

@@ -1,5 +1,5 @@
-// Plays every scenario on the OpenCL backend over the fake loader: each entry point fails at each of
-// its calls, with results that the specification allows it (harness.h has the command line).
+// Plays every scenario on the OpenCL backend over the fake loader: each entry point fails at each
+// of its calls, with results that the specification allows it (harness.h has the command line).
 #include "tests/fault/harness.h"
 #include "tests/fault/opencl/driving.h"
 
