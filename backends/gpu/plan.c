@@ -46,23 +46,33 @@ static uint64_t partial_size(const skim_shape *shape)
     return (4 + (uint64_t)shape->key_dim) * sizeof(float);
 }
 
+// As many as keep the device busy and are long enough, whatever the rows.
+static uint64_t parts_wanted(const skim_shape *shape)
+{
+    uint64_t parts = (WORKGROUPS + shape->kv_heads - 1) / shape->kv_heads;
+    uint64_t longest = (uint64_t)shape->max_pages * shape->page_size / SKIM_PART_TOKENS;
+    parts = parts < longest ? parts : longest;
+    return parts < SKIM_GPU_PARTS_MAX ? parts : SKIM_GPU_PARTS_MAX;
+}
+
 uint32_t skim_gpu_parts(const skim_shape *shape)
 {
     uint64_t lists = (uint64_t)shape->max_rows * shape->q_heads;
-    uint64_t parts = (WORKGROUPS + shape->kv_heads - 1) / shape->kv_heads;
-    uint64_t tokens = (uint64_t)shape->max_pages * shape->page_size;
-    uint64_t longest = tokens / SKIM_PART_TOKENS;
     uint64_t fitting = PARTIALS_MAX / (lists * partial_size(shape));
-    parts = parts < longest ? parts : longest;
+    uint64_t parts = parts_wanted(shape);
     parts = parts < fitting ? parts : fitting;
-    parts = parts < SKIM_GPU_PARTS_MAX ? parts : SKIM_GPU_PARTS_MAX;
     return parts < 1 ? 1 : (uint32_t)parts;
 }
 
-static uint64_t attend_scratch(const skim_shape *shape)
+uint64_t skim_gpu_attend_scratch(const skim_shape *shape, uint64_t parts)
 {
-    uint32_t parts = skim_gpu_parts(shape);
-    return parts > 1 ? parts * (uint64_t)shape->max_rows * shape->q_heads * partial_size(shape) : 0;
+    uint64_t lists = (uint64_t)shape->max_rows * shape->q_heads;
+    uint64_t wanted = parts_wanted(shape);
+    parts = parts < wanted ? parts : wanted;
+    if (parts < 2)
+        return 0;
+    uint64_t size = parts * lists * partial_size(shape);
+    return size < PARTIALS_MAX ? size : PARTIALS_MAX;
 }
 
 uint32_t skim_gpu_heads_at_once(const skim_shape *shape)
@@ -96,7 +106,7 @@ uint64_t skim_gpu_scratch_size(const skim_device *device, const skim_shape *shap
 {
     (void)device;
     uint64_t select = select_scratch(shape);
-    uint64_t attend = attend_scratch(shape);
+    uint64_t attend = skim_gpu_attend_scratch(shape, SKIM_GPU_PARTS_MAX);
     return select > attend ? select : attend; // one after the other
 }
 

@@ -20,6 +20,10 @@ uint64_t skim_gpu_scratch_size(const skim_device *device, const skim_shape *shap
 
 // Most parts that a list is attended in.
 uint32_t skim_gpu_parts(const skim_shape *shape);
+// Bytes for the partial results of at most so many parts: enough, too, for any smaller shape that
+// is used with what was prepared for this one, whose lists are fewer and may be cut into more
+// parts.
+uint64_t skim_gpu_attend_scratch(const skim_shape *shape, uint64_t parts);
 // Pages whose keys of order select keeps in shared memory; 1: none.
 uint32_t skim_gpu_near_keys(const skim_shape *shape);
 // As many query heads at once as leave a workgroup's weights 8 KiB of shared memory.

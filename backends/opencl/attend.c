@@ -8,14 +8,17 @@ enum { GROUPS_OF_CPU = 4 };
 // A launch of a GPU holds so many multiplications of prefill: a screen may wait for it.
 static const double LAUNCH_WORK = 5e10;
 
+uint32_t skim_opencl_parts_wanted(const skim_opencl_device *device, const skim_shape *shape)
+{
+    if (device->threads > 1)
+        return SKIM_GPU_PARTS_MAX;
+    return (device->compute_units * GROUPS_OF_CPU + shape->kv_heads - 1) / shape->kv_heads;
+}
+
 uint32_t skim_opencl_parts(const skim_opencl_device *device, const skim_shape *shape)
 {
-    uint32_t parts = skim_gpu_parts(shape);
-    if (device->threads > 1)
-        return parts;
-    // Whatever the rows: scratch for many must hold the parts of few.
-    const uint32_t wanted =
-        (device->compute_units * GROUPS_OF_CPU + shape->kv_heads - 1) / shape->kv_heads;
+    const uint32_t parts = skim_gpu_parts(shape);
+    const uint32_t wanted = skim_opencl_parts_wanted(device, shape);
     return wanted < parts ? wanted : parts;
 }
 

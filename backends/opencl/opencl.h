@@ -133,7 +133,9 @@ skim_status skim_opencl_queue_event(skim_backend_queue *queue, uint64_t *handle)
 
 // ---- verbs
 
-// Most parts that a list is attended in: no more than keep the device busy.
+// Most parts that a list is attended in: no more than keep the device busy (wanted, whatever the
+// rows), and no more than fit.
+uint32_t skim_opencl_parts_wanted(const skim_opencl_device *device, const skim_shape *shape);
 uint32_t skim_opencl_parts(const skim_opencl_device *device, const skim_shape *shape);
 
 skim_status skim_opencl_append(skim_backend_queue *queue, const skim_append_args *args);

@@ -5,8 +5,7 @@ uint64_t skim_opencl_scratch_size(const skim_device *base, const skim_shape *sha
 {
     const skim_opencl_device *device = skim_opencl_device_of(base);
     const uint64_t lists = (uint64_t)shape->max_rows * shape->q_heads;
-    const uint64_t parts = skim_opencl_parts(device, shape);
-    const uint64_t attend = parts > 1 ? parts * lists * (4 + shape->key_dim) * sizeof(float) : 0;
+    const uint64_t attend = skim_gpu_attend_scratch(shape, skim_opencl_parts_wanted(device, shape));
     const uint64_t select =
         shape->max_pages > SKIM_OPENCL_NEAR_KEYS ? lists * shape->max_pages * sizeof(uint32_t) : 0;
     return select > attend ? select : attend; // one after the other
