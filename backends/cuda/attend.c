@@ -11,8 +11,10 @@ static skim_status prefill(skim_cuda_queue *queue, const skim_attend_args *args,
                            skim_cuda_attend_launch *argument)
 {
     const skim_shape *shape = args->shape;
+    // Weights are rounded to the type of the values: results may not be finer.
     const bool tensor = skim_cuda_has_tensor_kernel(queue->device, shape) &&
-                        args->q.type == shape->type && args->out.type != SKIM_F32;
+                        args->q.type == shape->type &&
+                        (args->out.type == shape->type || args->out.type == SKIM_BF16);
     const skim_cuda_kernel kernel =
         tensor ? skim_cuda_tensor_kernel(shape) : skim_cuda_prefill_kernel(queue->device, shape);
     const uint64_t queries = (uint64_t)args->token_count * shape->q_heads / shape->kv_heads;
@@ -35,6 +37,21 @@ static skim_status prefill(skim_cuda_queue *queue, const skim_attend_args *args,
     return status;
 }
 
+// Rows with one query: their lists are shared by all query heads of a group, or are a query head's.
+static skim_status attend(skim_cuda_queue *queue, const skim_attend_args *args,
+                          skim_select_mode select, skim_cuda_attend_launch *argument)
+{
+    const skim_shape *shape = args->shape;
+    const skim_cuda_kernel kernel = skim_cuda_attend_kernel(queue->device, shape, select);
+    const skim_cuda_launch launch = {
+        .kernel = kernel,
+        .threads = SKIM_THREADS,
+        .groups = {argument->parts, skim_gpu_head_chunks(shape, kernel.heads), args->row_count},
+        .argument = argument,
+    };
+    return skim_cuda_record_launch(queue, &launch);
+}
+
 skim_status skim_cuda_attend(skim_backend_queue *base, const skim_attend_args *args)
 {
     skim_cuda_queue *queue = skim_cuda_queue_of(base);
@@ -53,15 +70,14 @@ skim_status skim_cuda_attend(skim_backend_queue *base, const skim_attend_args *a
         .counters = queue->counters.address,
     };
     memcpy(&argument, &push, sizeof push);
-    const skim_cuda_kernel kernel = skim_cuda_attend_kernel(
-        queue->device, shape, argument.has_head_lists ? SKIM_SELECT_HEAD : SKIM_SELECT_GROUP);
-    const skim_cuda_launch launch = {
-        .kernel = kernel,
-        .threads = SKIM_THREADS,
-        .groups = {argument.parts, skim_gpu_head_chunks(shape, kernel.heads), args->row_count},
-        .argument = &argument,
-    };
-    status = skim_cuda_record_launch(queue, &launch);
+    if (argument.has_head_lists && shape->q_heads > shape->kv_heads) {
+        argument.rows_taken = SKIM_CUDA_ROWS_LISTED;
+        status = attend(queue, args, SKIM_SELECT_HEAD, &argument);
+        argument.rows_taken = SKIM_CUDA_ROWS_DENSE;
+        argument.has_head_lists = 0;
+    }
+    if (status == SKIM_OK)
+        status = attend(queue, args, SKIM_SELECT_GROUP, &argument);
     // Only a row of several queries makes more tokens than one.
     if (status == SKIM_OK && args->token_count > 1)
         status = prefill(queue, args, &argument);

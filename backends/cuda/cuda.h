@@ -85,7 +85,7 @@ skim_cuda_kernel skim_cuda_attend_kernel(const skim_cuda_device *device, const s
                                          skim_select_mode select);
 skim_cuda_kernel skim_cuda_prefill_kernel(const skim_cuda_device *device, const skim_shape *shape);
 // Prefill on tensor cores: whether a shape can have it. A call can if its queries have the shape's
-// type and its results 16 bits.
+// type, and its results that type or bf16.
 bool skim_cuda_has_tensor_kernel(const skim_cuda_device *device, const skim_shape *shape);
 skim_cuda_kernel skim_cuda_tensor_kernel(const skim_shape *shape);
 static inline skim_cuda_kernel skim_cuda_select_kernel_of(skim_cuda_select_kernel launch)

@@ -115,7 +115,9 @@ SKIM_DEVICE void attend(const skim_cuda_attend_launch &launch)
 
     const skim_row row = load_row(launch.rows, block_z());
     const uint32_t parts = count_parts(launch, row), part = block_x();
-    if (row.query_count != 1 || part >= parts)
+    if (row.query_count != 1 || part >= parts ||
+        launch.rows_taken ==
+            (is_listed(launch, row) ? SKIM_CUDA_ROWS_DENSE : SKIM_CUDA_ROWS_LISTED))
         return;
     const uint32_t group_size = group_of(launch.shape), chunks = divide_up(group_size, HEADS);
     const uint32_t kv_heads = grid_y() / chunks, kv_head = block_y() / chunks;

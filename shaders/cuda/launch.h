@@ -35,9 +35,16 @@ typedef struct skim_cuda_attend_launch {
     SKIM_UINT shape;
     SKIM_UINT parts;          // most parts of a list
     SKIM_UINT has_head_lists; // 1: a list per query head, and so one query head a block
+    SKIM_UINT rows_taken;     // SKIM_CUDA_ROWS_*
     SKIM_UINT first_tile;     // of prefill: what the grid begins with
     SKIM_ADDRESS counters;    // u32 [row][block of heads]: parts that are done; 0 between launches
 } skim_cuda_attend_launch;
+
+// The rows that a launch of attend takes: how a dense row is attended must not depend on the lists
+// of others, and one query head a block is another order of sums than several.
+#define SKIM_CUDA_ROWS_ALL 0
+#define SKIM_CUDA_ROWS_LISTED 1
+#define SKIM_CUDA_ROWS_DENSE 2
 
 #define SKIM_CUDA_DIGITS 256     // of a pass over keys of order
 #define SKIM_CUDA_PASSES 4       // that a key has digits

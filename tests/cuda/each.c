@@ -216,6 +216,81 @@ static void test_16_bit_queries_and_results_are_as_on_the_cpu(void **state)
                                         .narrow = true});
 }
 
+// A short sequence, which is dense, alone and beside a long one, which is not.
+static void attend_short(bool beside, float *out)
+{
+    enum { GROUP = 8, DIM = 128, HEADS = GROUP * KV_HEADS, LONG = 64, SHORT = 20 };
+    static float k[LONG * KV_HEADS * DIM], q[2 * HEADS * DIM], results[LONG * HEADS * DIM];
+    skim_runtime *runtime;
+    skim_device *device;
+    skim_queue *queue;
+    skim_cache *cache;
+    skim_sequence *sequences[2];
+    uint32_t state = 77;
+    for (size_t i = 0; i < sizeof k / sizeof *k; i++)
+        k[i] = noise(&state);
+    for (size_t i = 0; i < sizeof q / sizeof *q; i++)
+        q[i] = noise(&state);
+    assert_int_equal(skim_runtime_create(NULL, &runtime), SKIM_OK);
+    assert_int_equal(skim_device_open(runtime, "cuda", NULL, &device), SKIM_OK);
+    assert_int_equal(skim_queue_create(device, &queue), SKIM_OK);
+    const skim_layer layer = {.size_of = sizeof layer,
+                              .q_heads = HEADS,
+                              .kv_heads = KV_HEADS,
+                              .key_dim = DIM,
+                              .type = SKIM_F32};
+    skim_policy policy = skim_policy_defaults();
+    policy.budget = 2 * PAGE;
+    policy.dense_layers = 0;
+    policy.select = SKIM_SELECT_HEAD;
+    const skim_cache_options options = {.size_of = sizeof options,
+                                        .layers = &layer,
+                                        .layer_count = 1,
+                                        .capacity = 256,
+                                        .max_sequences = 2,
+                                        .policy = &policy};
+    assert_int_equal(skim_cache_create(queue, &options, &cache), SKIM_OK);
+    const uint32_t lengths[] = {SHORT, LONG};
+    for (int s = 0; s < 2; s++) {
+        skim_step *step = NULL;
+        assert_int_equal(skim_sequence_create(cache, &sequences[s]), SKIM_OK);
+        const skim_step_entry entry = {.sequence = sequences[s], .tokens = lengths[s]};
+        const skim_tensor keys = skim_tensor_host(k, SKIM_F32);
+        assert_int_equal(skim_step_begin(cache, &entry, 1, &step), SKIM_OK);
+        assert_int_equal(skim_step_append(step, 0, &keys, &keys), SKIM_OK);
+        assert_int_equal(skim_step_end(step, NULL), SKIM_OK);
+    }
+    skim_step *step = NULL;
+    const skim_step_entry entries[] = {{.sequence = sequences[0], .tokens = 1},
+                                       {.sequence = sequences[1], .tokens = 1}};
+    const skim_tensor keys = skim_tensor_host(k, SKIM_F32);
+    const skim_step_attend_args args = {.size_of = sizeof args,
+                                        .q = skim_tensor_host(q, SKIM_F32),
+                                        .out = skim_tensor_host(results, SKIM_F32)};
+    assert_int_equal(skim_step_begin(cache, entries, beside ? 2 : 1, &step), SKIM_OK);
+    assert_int_equal(skim_step_append(step, 0, &keys, &keys), SKIM_OK);
+    assert_int_equal(skim_step_attend(step, 0, &args), SKIM_OK);
+    assert_int_equal(skim_step_end(step, NULL), SKIM_OK);
+    assert_int_equal(skim_queue_finish(queue), SKIM_OK);
+    memcpy(out, results, HEADS * DIM * sizeof *out);
+    for (int s = 0; s < 2; s++)
+        assert_int_equal(skim_sequence_destroy(sequences[s]), SKIM_OK);
+    skim_cache_destroy(cache);
+    skim_queue_destroy(queue);
+    skim_device_close(device);
+    skim_runtime_destroy(runtime);
+}
+
+static void test_a_dense_row_has_the_same_bits_beside_a_sparse_one(void **state)
+{
+    (void)state;
+    static float alone[HEADS_MAX * DIM_MAX], beside[HEADS_MAX * DIM_MAX];
+    attend_short(false, alone);
+    attend_short(true, beside);
+    assert_true(alone[0] != 0);
+    assert_memory_equal(alone, beside, sizeof alone);
+}
+
 static void compare_all(skim_type type)
 {
     const uint32_t dims[] = {64, 128, 256, 72}, groups[] = {1, 4, 8};
@@ -255,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_f32_is_as_on_the_cpu),
         cmocka_unit_test(test_f16_is_as_on_the_cpu),
         cmocka_unit_test(test_bf16_is_as_on_the_cpu),
+        cmocka_unit_test(test_a_dense_row_has_the_same_bits_beside_a_sparse_one),
         cmocka_unit_test(test_16_bit_queries_and_results_are_as_on_the_cpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
