@@ -189,7 +189,7 @@ template <uint32_t COUNT, uint32_t LANES> SKIM_DEVICE uint32_t scatter_sums(floa
         const bool upper = (lane & distance) != 0;
         first += upper ? count : 0;
         SKIM_UNROLL
-        for (uint32_t i = 0; i < COUNT / 2; i++) {
+        for (uint32_t i = 0; i != COUNT / 2; i++) {
             if (i >= count)
                 break;
             const float kept = upper ? x[i + count] : x[i];
