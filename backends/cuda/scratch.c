@@ -1,20 +1,6 @@
 // A queue's scratch, and what a shape needs before its verbs can be recorded.
 #include "backends/cuda/queue.h"
 
-// The most that partial results take, whatever the shape (skim_gpu_parts).
-static const uint64_t PARTIALS_MAX = (uint64_t)128 << 20;
-
-// Enough for smaller shapes, too, which may be used with what was prepared for this one: with fewer
-// rows lists are cut into more parts.
-static uint64_t partials_size(const skim_shape *shape)
-{
-    const uint64_t partial = (4 + (uint64_t)shape->key_dim) * sizeof(float);
-    const uint64_t longest = (uint64_t)shape->max_pages * shape->page_size / SKIM_PART_TOKENS;
-    const uint64_t parts = longest < SKIM_GPU_PARTS_MAX ? longest : SKIM_GPU_PARTS_MAX;
-    const uint64_t size = parts * shape->max_rows * shape->q_heads * partial;
-    return size < PARTIALS_MAX ? size : PARTIALS_MAX;
-}
-
 // One counter per list that is attended in parts; a block takes at least one query head.
 static uint64_t counters_size(const skim_shape *shape)
 {
@@ -25,7 +11,7 @@ static uint64_t shared_size(const skim_shape *shape)
 {
     const uint64_t select =
         skim_cuda_segments_of(shape).count > 1 ? skim_cuda_select_places_of(shape).end : 0;
-    const uint64_t attend = partials_size(shape);
+    const uint64_t attend = skim_gpu_attend_scratch(shape, SKIM_GPU_PARTS_MAX);
     return select > attend ? select : attend; // one after the other
 }
 
