@@ -379,6 +379,8 @@ void skim_cuda_queue_close(skim_backend_queue *base)
     if (!atomic_load(&queue->device->base->lost))
         skim_cuda_queue_discard(base);
     const bool entered = skim_cuda_enter(queue->device, NULL) == SKIM_OK;
+    if (entered) // a context that counts as lost may still run what uses the staging
+        queue->device->cuda.StreamSynchronize(queue->stream);
     release_objects(queue);
     if (entered)
         skim_cuda_leave(queue->device);

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,7 @@ struct context {
     uint64_t allocated = 0;
     std::map<CUdeviceptr, size_t> memory;
     std::map<void *, size_t> pinned;
+    std::set<struct stream *> streams; // but for the null stream
 };
 
 context contexts[DEVICES_MAX];
@@ -222,6 +224,14 @@ CUresult finish(stream *own)
 {
     run(own, SIZE_MAX);
     return own->of->fault;
+}
+
+// Memory is released when nothing runs any more that may use it.
+void settle(context *own)
+{
+    for (stream *one : own->streams)
+        finish(one);
+    finish(&null_streams[own - contexts]);
 }
 
 CUresult record(CUstream handle, std::function<CUresult()> work)
@@ -502,7 +512,7 @@ EXPORT CUresult cuMemFree_v2(CUdeviceptr address)
     auto found = own ? own->memory.find(address) : std::map<CUdeviceptr, size_t>::iterator();
     if (!own || found == own->memory.end())
         return CUDA_ERROR_INVALID_VALUE;
-    // What may use it ends first, as the driver sees to.
+    settle(own);
     char *memory = (char *)address - GUARD;
     check_guard(memory, "something was written before memory of the device");
     check_guard((char *)address + found->second, "something was written past memory of the device");
@@ -535,8 +545,10 @@ EXPORT CUresult cuMemFreeHost(void *bytes)
 {
     std::lock_guard<std::recursive_mutex> lock(mutex);
     context *own = current_context();
-    if (!own || own->pinned.erase(bytes) == 0)
+    if (!own || own->pinned.count(bytes) == 0)
         return CUDA_ERROR_INVALID_VALUE;
+    settle(own);
+    own->pinned.erase(bytes);
     driver.objects--;
     free(bytes);
     LEAVE(MemFreeHost, own->fault);
@@ -589,6 +601,7 @@ EXPORT CUresult cuStreamCreate(CUstream *handle, unsigned int flags)
     ENTER(StreamCreate, true);
     stream *made = new stream();
     made->of = current_context();
+    made->of->streams.insert(made);
     *handle = (CUstream)made;
     driver.objects++;
     return CUDA_SUCCESS;
@@ -600,6 +613,7 @@ EXPORT CUresult cuStreamDestroy_v2(CUstream handle)
     stream *own = stream_of(handle);
     finish(own);
     driver.objects--;
+    own->of->streams.erase(own);
     delete own;
     LEAVE(StreamDestroy, CUDA_SUCCESS);
 }
