@@ -154,12 +154,13 @@ class Agreement(Case):
             self.place(kind)
             self.assertEqual(self.runs("--token-ids", 7, "--tokens", 1, "--linear", kind)[0]["tokens"], wanted)
 
-    def test_the_host_is_the_default_and_opens_nothing(self):
+    def test_the_host_is_the_default_and_calls_nothing(self):
         self.make()
         self.place("cublas", sum(LIBRARIES.values(), []))
         for arguments in ([], ["--linear", "host"], ["--linear", "cublas", "--linear", "host"]):
             result, report = self.run_fake("--json", *PROMPT, *arguments)
-            self.assertIsNone(report)
+            # libskim looks for devices in the same libraries; these have not even what it asks for.
+            self.assertFalse(report and report["calls"], report)
             made = json.loads(result.stdout)
             self.assertEqual((made["linear"], made["linear_device"]), ("host", None))
 
