@@ -634,8 +634,9 @@ class Refused(Case):
         self.refuses("are available", "--prompt", "x", "--tokens", 2 ** 30)
         def limit():
             resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-        # A Vulkan driver takes many of these addresses, and how many is its own affair.
-        alone = {"preexec_fn": limit, "env": {**os.environ, "VK_ICD_FILENAMES": "/nonexistent"}}
+        # Drivers of Vulkan and OpenCL take many of these addresses, and how many is their own affair.
+        alone = {"preexec_fn": limit, "env": {**os.environ, "VK_ICD_FILENAMES": "/nonexistent",
+                                              "OCL_ICD_VENDORS": "/nonexistent"}}
         small = run("--model", self.model, "--prompt", "x", "--tokens", 1, **alone)
         if small.returncode == 0: # a sanitizer needs more addresses
             (self.path / "long").write_bytes(b"a" * 20_000_000)
