@@ -1,9 +1,11 @@
-// Two devices at once: cases run on each in a thread of its own, in one process. POCL_DEVICES makes
-// PoCL have two.
+// Two devices at once: cases run on each in a thread of its own, in one process, by turns: PoCL 3.1
+// aborts now and then (pocl_release_dlhandle_cache) when kernels of two of its devices run in the
+// same moment. POCL_DEVICES makes it have two.
 #include "conformance.h"
 #include "skim/skim.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,16 +14,41 @@ enum { DEVICES = 2 };
 
 typedef struct run {
     const char *device;
+    int number;
     conformance_status status;
     conformance_totals totals;
     char error[300];
 } run;
 
-static void print_failure(void *user, const conformance_result *result)
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static int turn;            // whose it is
+static bool ended[DEVICES]; // they take no more
+
+static void pass_turn(int number)
+{
+    for (int i = 1; i <= DEVICES; i++) {
+        turn = (number + i) % DEVICES;
+        if (!ended[turn])
+            break;
+    }
+    pthread_cond_broadcast(&changed);
+}
+
+static void await_turn(int number)
+{
+    while (turn != number)
+        pthread_cond_wait(&changed, &mutex);
+}
+
+// After each case: the others have one first.
+static void end_case(void *user, const conformance_result *result)
 {
     const run *own = user;
     if (result->outcome == CONFORMANCE_FAILED)
         printf("%s: %s: %s\n", own->device, result->name, result->detail);
+    pass_turn(own->number);
+    await_turn(own->number);
 }
 
 static void *run_cases(void *user)
@@ -31,9 +58,14 @@ static void *run_cases(void *user)
                                          .disable = SKIM_FEATURE_WIDE,
                                          .quick = true,
                                          .every = 30,
-                                         .report = print_failure,
+                                         .report = end_case,
                                          .user = own};
+    pthread_mutex_lock(&mutex); // which waiting for a turn lets go
+    await_turn(own->number);
     own->status = conformance_run(&options, &own->totals, own->error, sizeof own->error);
+    ended[own->number] = true;
+    pass_turn(own->number);
+    pthread_mutex_unlock(&mutex);
     return NULL;
 }
 
@@ -57,7 +89,8 @@ static uint32_t count_devices(char *reason, size_t size)
 
 int main(void)
 {
-    static run runs[DEVICES] = {{.device = "opencl:0"}, {.device = "opencl:1"}};
+    static run runs[DEVICES] = {{.device = "opencl:0", .number = 0},
+                                {.device = "opencl:1", .number = 1}};
     pthread_t threads[DEVICES];
     char reason[300] = "";
     const uint32_t found = count_devices(reason, sizeof reason);
