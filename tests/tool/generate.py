@@ -659,7 +659,9 @@ class Refused(Case):
         for number in (signal.SIGTERM, signal.SIGHUP):
             process = subprocess.Popen([SKIM, "generate", "--model", self.model, "--prompt", "abc", "--tokens", "400000",
                                         "--trace", self.path / "trace", "--trace-queries", "1"],
-                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       # Under nohup it is ignored, and a program leaves it so.
+                                       preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
             process.stdout.read(1)
             process.send_signal(number)
             _, stderr = process.communicate(timeout=120)
