@@ -194,19 +194,20 @@ skim_status skim_opencl_record_download(skim_backend_queue *base, skim_buffer *b
     queue->landings = landings;
     char *bytes;
     skim_status status = stage(queue, size, &bytes);
-    if (status == SKIM_OK)
-        for (uint64_t done = 0; done < size;) {
-            place from = find_place(queue, buffer, offset + done);
-            uint64_t piece = smaller(size - done, from.left);
-            const skim_opencl_order order = skim_opencl_order_of(queue);
-            cl_int result = queue->device->cl.EnqueueReadBuffer(
-                queue->handle, from.piece, CL_FALSE, from.offset, piece, bytes + done, order.count,
-                order.events, order.event);
-            if (result != CL_SUCCESS)
-                return failed(queue, result, "clEnqueueReadBuffer");
-            count_transfer(queue);
-            done += piece;
-        }
+    if (status != SKIM_OK)
+        return status;
+    for (uint64_t done = 0; done < size;) {
+        place from = find_place(queue, buffer, offset + done);
+        uint64_t piece = smaller(size - done, from.left);
+        const skim_opencl_order order = skim_opencl_order_of(queue);
+        cl_int result = queue->device->cl.EnqueueReadBuffer(
+            queue->handle, from.piece, CL_FALSE, from.offset, piece, bytes + done, order.count,
+            order.events, order.event);
+        if (result != CL_SUCCESS)
+            return failed(queue, result, "clEnqueueReadBuffer");
+        count_transfer(queue);
+        done += piece;
+    }
     base->counts.download_bytes += size;
     queue->landings[queue->landing_count++] = (skim_opencl_landing){
         .from = bytes, .to = data, .size = size, .point = queue->submitted + 1};
