@@ -1,6 +1,5 @@
 #include "verify.h"
 
-#include <float.h>
 #include <math.h>
 
 double default_scale(const params *p)
@@ -260,8 +259,7 @@ double combine_tolerance(const reference_plan *plan, skim_combine combine, doubl
         }
     }
     if (combine == SKIM_COMBINE_MEAN) {
-        // Sums below the least normal number may be flushed.
-        return heads * (EPSILON32 * largest + FLT_MIN);
+        return heads * EPSILON32 * largest;
     }
     return 16.0 * EPSILON32 * (scale * largest + log((double)plan->page_count) + 1.0);
 }
