@@ -46,7 +46,7 @@ void skim_cuda_note_completed(skim_cuda_queue *queue)
     if (completed == queue->completed)
         return;
     queue->completed = completed;
-    skim_cuda_land(queue);
+    skim_gpu_land(&queue->staging);
 }
 
 // An event that no point needs; a new one if there is none, as in the first few submissions.
@@ -112,21 +112,14 @@ static CUevent find_event(const skim_cuda_queue *queue, uint64_t point)
     return best->event;
 }
 
-static uint64_t now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
 // The driver waits forever or not at all: in between it is asked, more rarely the longer it takes.
 static CUresult poll(const skim_cuda_queue *queue, CUevent event, uint64_t timeout_ns)
 {
-    const uint64_t begin = now();
+    const uint64_t begin = skim_now_ns();
     long pause = 0;
     for (;;) {
         CUresult result = queue->device->cuda.EventQuery(event);
-        const uint64_t spent = now() - begin;
+        const uint64_t spent = skim_now_ns() - begin;
         if (result != CUDA_ERROR_NOT_READY || spent >= timeout_ns)
             return result;
         if (spent < 50000)
@@ -159,7 +152,7 @@ skim_status skim_cuda_queue_wait(skim_backend_queue *base, uint64_t point, uint6
         }
         queue->completed = point;
     }
-    skim_cuda_land(queue);
+    skim_gpu_land(&queue->staging);
     return SKIM_OK;
 }
 
@@ -178,8 +171,9 @@ void skim_cuda_queue_discard(skim_backend_queue *base)
             atomic_store(&queue->device->base->lost, true);
         skim_cuda_leave(queue->device);
     }
-    skim_cuda_forget_landings(queue);
-    skim_cuda_land(queue);
+    skim_gpu_unstage(&queue->staging);
+    skim_gpu_forget_landings(&queue->staging);
+    skim_gpu_land(&queue->staging);
     for (int i = 0; i < SKIM_GPU_MARKS; i++)
         if (queue->marks[i].point > queue->submitted)
             queue->marks[i].point = 0;
@@ -318,14 +312,15 @@ static skim_status create_objects(skim_cuda_queue *queue)
             return failed(queue, result, "cuEventCreate");
         }
     }
-    return skim_cuda_staging_init(queue);
+    return skim_gpu_staging_init(&queue->staging, &skim_cuda_staging, queue->base, queue,
+                                 &queue->submitted, &queue->completed);
 }
 
 // Within the context, or, with a context that is of no use, what can be released without.
 static void release_objects(skim_cuda_queue *queue)
 {
     const skim_cuda_functions *cuda = &queue->device->cuda;
-    skim_cuda_staging_deinit(queue);
+    skim_gpu_staging_deinit(&queue->staging);
     skim_cuda_memory_destroy(queue->device, &queue->scratch);
     skim_cuda_memory_destroy(queue->device, &queue->counters);
     for (uint32_t i = 0; i < queue->point_count; i++)
@@ -343,7 +338,6 @@ static void release_queue(skim_cuda_queue *queue)
 {
     const skim_host *host = queue->device->base->host;
     skim_release(host, queue->points, queue->point_capacity * sizeof *queue->points);
-    skim_release(host, queue->landings, queue->landing_capacity * sizeof *queue->landings);
     skim_release(host, queue, sizeof *queue);
 }
 

@@ -4,29 +4,13 @@
 #define SKIM_CUDA_QUEUE_H
 
 #include "backends/cuda/cuda.h"
+#include "backends/gpu/staging.h"
 
 // An event, and the submission that recorded it; 0: free.
 typedef struct skim_cuda_point {
     CUevent event;
     uint64_t point;
 } skim_cuda_point;
-
-// Pinned memory that transfers go through.
-typedef struct skim_cuda_staging {
-    struct skim_cuda_staging *next;
-    char *bytes;
-    uint64_t size;
-    uint64_t used;
-    uint64_t last; // point of the last submission that uses it
-} skim_cuda_staging;
-
-// Bytes that go to where the host wants them once their point is reached.
-typedef struct skim_cuda_landing {
-    const char *from;
-    void *to;
-    uint64_t size;
-    uint64_t point;
-} skim_cuda_landing;
 
 typedef struct skim_cuda_mark {
     CUevent event;
@@ -44,9 +28,7 @@ typedef struct skim_cuda_queue {
     skim_cuda_point *points;
     uint32_t point_count, point_capacity;
     uint64_t submitted, completed;
-    skim_cuda_staging *blocks; // the newest first
-    skim_cuda_landing *landings;
-    uint32_t landing_count, landing_capacity;
+    skim_gpu_staging staging;
     skim_cuda_mark marks[SKIM_GPU_MARKS];
     uint64_t mark_order;   // of the last mark
     CUevent anchor;        // of a mark whose time is known: others are measured from it
@@ -82,11 +64,7 @@ skim_status skim_cuda_record_copy(skim_backend_queue *queue, skim_buffer *source
 skim_status skim_cuda_record_zero(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
                                   uint64_t size);
 // Within the context.
-skim_status skim_cuda_staging_init(skim_cuda_queue *queue);
-void skim_cuda_staging_deinit(skim_cuda_queue *queue);
-// Copies what reached the host to where it was wanted; forgets what was never submitted.
-void skim_cuda_land(skim_cuda_queue *queue);
-void skim_cuda_forget_landings(skim_cuda_queue *queue);
+extern const skim_gpu_memory skim_cuda_staging;
 
 // SKIM_OK unless the stream is being captured, where this cannot be recorded. Within the context.
 skim_status skim_cuda_check_capture(skim_cuda_queue *queue, skim_status status, const char *what);

@@ -2,112 +2,48 @@
 
 #include <string.h>
 
-enum { FIRST_STAGING = 256 * 1024, STAGING_BLOCKS = 2, STAGING_ALIGNMENT = 64 };
+// ---- staging: pinned memory. Within the context
 
-// ---- staging
-
-// Makes a block the newest.
-static skim_status add_block(skim_cuda_queue *queue, uint64_t size)
+static skim_status create_block(void *user, uint64_t size, skim_gpu_block **made)
 {
+    skim_cuda_queue *queue = user;
     skim_cuda_device *device = queue->device;
-    skim_error *error = &queue->base->error;
-    skim_cuda_staging *block = skim_allocate(device->base->host, sizeof *block);
+    skim_gpu_block *block = skim_allocate(device->base->host, sizeof *block);
     if (!block)
-        return skim_fail(error, SKIM_NO_MEMORY, "no host memory for staging");
+        return skim_fail(&queue->base->error, SKIM_NO_MEMORY, "no host memory for staging");
     void *bytes = NULL;
     CUresult result = device->cuda.MemHostAlloc(&bytes, size, CU_MEMHOSTALLOC_PORTABLE);
     if (result != CUDA_SUCCESS) {
         skim_release(device->base->host, block, sizeof *block);
-        return skim_cuda_fail(device, error, result, "cuMemHostAlloc");
+        return skim_cuda_fail(device, &queue->base->error, result, "cuMemHostAlloc");
     }
-    *block = (skim_cuda_staging){.next = queue->blocks, .bytes = bytes, .size = size};
-    queue->blocks = block;
+    *block = (skim_gpu_block){.bytes = bytes, .size = size};
+    *made = block;
     return SKIM_OK;
 }
 
-// What tokens left in it is zeroed.
-static void release_block(skim_cuda_queue *queue, skim_cuda_staging *block)
+static void destroy_block(void *user, skim_gpu_block *block)
 {
-    memset(block->bytes, 0, block->size);
+    skim_cuda_queue *queue = user;
     queue->device->cuda.MemFreeHost(block->bytes);
     skim_release(queue->device->base->host, block, sizeof *block);
 }
 
-skim_status skim_cuda_staging_init(skim_cuda_queue *queue)
+static void note_completed(void *user)
 {
-    skim_status status = SKIM_OK;
-    for (int i = 0; i < STAGING_BLOCKS && status == SKIM_OK; i++)
-        status = add_block(queue, FIRST_STAGING);
-    return status;
+    skim_cuda_note_completed(user);
 }
 
-void skim_cuda_staging_deinit(skim_cuda_queue *queue)
-{
-    while (queue->blocks) {
-        skim_cuda_staging *block = queue->blocks;
-        queue->blocks = block->next;
-        release_block(queue, block);
-    }
-}
+const skim_gpu_memory skim_cuda_staging = {create_block, destroy_block, note_completed};
 
-static skim_cuda_staging *find_room(skim_cuda_queue *queue, uint64_t size)
-{
-    for (skim_cuda_staging *block = queue->blocks; block; block = block->next) {
-        if (block->last <= queue->completed)
-            block->used = 0;
-        if (block->size - block->used >= size)
-            return block;
-    }
-    return NULL;
-}
-
-// A block with size bytes free. Blocks whose work is done are empty again; when one must be added,
-// those have proved too small and go.
-static skim_status find_block(skim_cuda_queue *queue, uint64_t size, skim_cuda_staging **block)
-{
-    *block = find_room(queue, size);
-    if (*block)
-        return SKIM_OK;
-    skim_cuda_note_completed(queue);
-    *block = find_room(queue, size);
-    if (*block)
-        return SKIM_OK;
-    if (atomic_load(&queue->device->base->lost))
-        return skim_fail(&queue->base->error, SKIM_DEVICE_LOST, "the device is lost");
-    uint64_t largest = FIRST_STAGING;
-    for (skim_cuda_staging *one = queue->blocks; one; one = one->next)
-        largest = one->size > largest ? one->size : largest;
-    uint64_t wanted = size > 2 * largest ? size : 2 * largest;
-    skim_status status = add_block(queue, skim_round_up(wanted, STAGING_ALIGNMENT));
-    if (status == SKIM_NO_MEMORY && wanted > size)
-        status = add_block(queue, skim_round_up(size, STAGING_ALIGNMENT));
-    if (status != SKIM_OK)
-        return status;
-    *block = queue->blocks;
-    for (skim_cuda_staging **link = &queue->blocks->next; *link;) {
-        skim_cuda_staging *one = *link;
-        if (one->used > 0) {
-            link = &one->next;
-            continue;
-        }
-        *link = one->next;
-        release_block(queue, one);
-    }
-    return SKIM_OK;
-}
-
-// Size bytes of pinned memory, until the point of the next submission is reached.
 static skim_status stage(skim_cuda_queue *queue, uint64_t size, char **bytes)
 {
-    skim_cuda_staging *block;
-    size = skim_round_up(size, STAGING_ALIGNMENT);
-    skim_status status = find_block(queue, size, &block);
-    if (status != SKIM_OK)
-        return status;
-    *bytes = block->bytes + block->used;
-    block->used += size;
-    block->last = queue->submitted + 1;
-    return SKIM_OK;
+    skim_gpu_block *block;
+    uint64_t at;
+    skim_status status = skim_gpu_stage(&queue->staging, size, &block, &at);
+    if (status == SKIM_OK)
+        *bytes = block->bytes + at;
+    return status;
 }
 
 // ---- recording
@@ -148,14 +84,10 @@ skim_status skim_cuda_record_download(skim_backend_queue *base, skim_buffer *buf
                                       uint64_t offset, void *data, uint64_t size)
 {
     skim_cuda_queue *queue = skim_cuda_queue_of(base);
-    skim_cuda_landing *landings =
-        skim_gpu_grow(queue->device->base->host, queue->landings, queue->landing_count,
-                      &queue->landing_capacity, sizeof *queue->landings);
-    if (!landings)
-        return skim_fail(&base->error, SKIM_NO_MEMORY, "no host memory for a download");
-    queue->landings = landings;
     char *bytes;
-    skim_status status = skim_cuda_enter(queue->device, &base->error);
+    skim_status status = skim_gpu_reserve_landing(&queue->staging);
+    if (status == SKIM_OK)
+        status = skim_cuda_enter(queue->device, &base->error);
     if (status != SKIM_OK)
         return status;
     status = skim_cuda_check_capture(queue, SKIM_UNSUPPORTED, "host memory");
@@ -169,34 +101,9 @@ skim_status skim_cuda_record_download(skim_backend_queue *base, skim_buffer *buf
                                                           size, queue->stream);
     if (result == CUDA_SUCCESS) {
         base->counts.download_bytes += size;
-        queue->landings[queue->landing_count++] = (skim_cuda_landing){
-            .from = bytes, .to = data, .size = size, .point = queue->submitted + 1};
+        skim_gpu_add_landing(&queue->staging, bytes, data, size);
     }
     return leave_with(queue, result, "cuMemcpyDtoHAsync");
-}
-
-void skim_cuda_land(skim_cuda_queue *queue)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < queue->landing_count; i++) {
-        const skim_cuda_landing landing = queue->landings[i];
-        if (landing.point <= queue->completed)
-            memcpy(landing.to, landing.from, landing.size);
-        else
-            queue->landings[kept++] = landing;
-    }
-    queue->landing_count = kept;
-}
-
-void skim_cuda_forget_landings(skim_cuda_queue *queue)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < queue->landing_count; i++)
-        if (queue->landings[i].point <= queue->submitted)
-            queue->landings[kept++] = queue->landings[i];
-    queue->landing_count = kept;
-    for (skim_cuda_staging *block = queue->blocks; block; block = block->next)
-        block->last = block->last < queue->submitted ? block->last : queue->submitted;
 }
 
 skim_status skim_cuda_record_copy(skim_backend_queue *base, skim_buffer *source,

@@ -58,7 +58,7 @@ void skim_opencl_note_completed(skim_opencl_queue *queue)
     const uint64_t before = queue->completed;
     drop_completed(queue);
     if (queue->completed > before)
-        skim_opencl_land(queue);
+        skim_gpu_land(&queue->staging);
 }
 
 // ---- the order of commands
@@ -177,7 +177,7 @@ skim_status skim_opencl_queue_wait(skim_backend_queue *base, uint64_t point, uin
         if (!poll(queue, point, timeout_ns))
             return SKIM_TIMEOUT;
     }
-    skim_opencl_land(queue);
+    skim_gpu_land(&queue->staging);
     if (atomic_load(&queue->device->base->lost))
         return skim_fail(&base->error, SKIM_DEVICE_LOST, "the device is lost");
     if (queue->failed == 0 || point < queue->failed)
@@ -202,9 +202,8 @@ void skim_opencl_queue_discard(skim_backend_queue *base)
         mark->now = mark->previous;
         mark->previous = (skim_opencl_point){0};
     }
-    for (skim_opencl_staging *block = queue->blocks; block; block = block->next)
-        block->last = block->last < queue->submitted ? block->last : queue->submitted;
-    skim_opencl_forget_landings(queue);
+    skim_gpu_unstage(&queue->staging);
+    skim_gpu_forget_landings(&queue->staging);
 }
 
 // ---- marks
@@ -252,7 +251,7 @@ static void release_queue(skim_opencl_queue *queue)
 {
     skim_opencl_device *device = queue->device;
     const skim_host *host = device->base->host;
-    skim_opencl_staging_deinit(queue);
+    skim_gpu_staging_deinit(&queue->staging);
     for (uint32_t i = 0; i < queue->point_count; i++)
         release_event(queue, &queue->points[i].event);
     release_event(queue, &queue->last);
@@ -267,7 +266,6 @@ static void release_queue(skim_opencl_queue *queue)
         device->cl.ReleaseCommandQueue(queue->handle);
     skim_release(host, queue->points, queue->point_capacity * sizeof *queue->points);
     skim_release(host, queue->functions, queue->function_capacity * sizeof *queue->functions);
-    skim_release(host, queue->landings, queue->landing_capacity * sizeof *queue->landings);
     skim_release(host, queue, sizeof *queue);
 }
 
@@ -289,7 +287,8 @@ skim_status skim_opencl_queue_create(skim_backend_queue *base)
     skim_status status = SKIM_OK;
     if (result == CL_SUCCESS) {
         queue->handle = handle;
-        status = skim_opencl_staging_init(queue);
+        status = skim_gpu_staging_init(&queue->staging, &skim_opencl_staging, base, queue,
+                                       &queue->submitted, &queue->completed);
     } else {
         status = failed(queue, result, "clCreateCommandQueue");
     }

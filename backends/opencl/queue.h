@@ -3,6 +3,7 @@
 #ifndef SKIM_OPENCL_QUEUE_H
 #define SKIM_OPENCL_QUEUE_H
 
+#include "backends/gpu/staging.h"
 #include "backends/opencl/opencl.h"
 
 // A point, and the event that tells when it is reached.
@@ -18,24 +19,6 @@ typedef struct skim_opencl_function {
     cl_kernel handle;
     bool ran; // it was launched once, with nothing to do
 } skim_opencl_function;
-
-// Mapped memory that transfers go through.
-typedef struct skim_opencl_staging {
-    struct skim_opencl_staging *next;
-    cl_mem piece;
-    char *bytes;
-    uint64_t size;
-    uint64_t used;
-    uint64_t last; // point of the last submission that uses it
-} skim_opencl_staging;
-
-// Bytes that go to the host once their point is reached.
-typedef struct skim_opencl_landing {
-    const char *from;
-    void *to;
-    uint64_t size;
-    uint64_t point;
-} skim_opencl_landing;
 
 typedef struct skim_opencl_mark {
     skim_opencl_point now;
@@ -55,9 +38,7 @@ typedef struct skim_opencl_queue {
     skim_opencl_function *functions;
     uint32_t function_count, function_capacity;
     skim_opencl_mark marks[SKIM_GPU_MARKS];
-    skim_opencl_staging *blocks; // the newest first
-    skim_opencl_landing *landings;
-    uint32_t landing_count, landing_capacity;
+    skim_gpu_staging staging;
     cl_mem scratch;
     uint64_t scratch_size;
 } skim_opencl_queue;
@@ -88,11 +69,7 @@ skim_status skim_opencl_record_copy(skim_backend_queue *queue, skim_buffer *sour
                                     uint64_t destination_offset, uint64_t size);
 skim_status skim_opencl_record_zero(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
                                     uint64_t size);
-skim_status skim_opencl_staging_init(skim_opencl_queue *queue);
-void skim_opencl_staging_deinit(skim_opencl_queue *queue);
-// Copies what reached the host to where it was wanted; forgets what was never submitted.
-void skim_opencl_land(skim_opencl_queue *queue);
-void skim_opencl_forget_landings(skim_opencl_queue *queue);
+extern const skim_gpu_memory skim_opencl_staging;
 
 // What a command is enqueued with: on a queue out of order it waits for the one before it, and
 // gives an event for the next one. skim_opencl_enqueued after every success.

@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-enum { FIRST_STAGING = 256 * 1024, STAGING_BLOCKS = 2, STAGING_ALIGNMENT = 64 };
-
 static skim_status failed(skim_opencl_queue *queue, cl_int result, const char *call)
 {
     return skim_opencl_fail(queue->device->base, &queue->base->error, result, call);
@@ -11,24 +9,29 @@ static skim_status failed(skim_opencl_queue *queue, cl_int result, const char *c
 
 // ---- staging: memory that the driver can reach while the host goes on, mapped as long as it lives
 
-static void release_block(skim_opencl_queue *queue, skim_opencl_staging *block)
+typedef struct staging_block {
+    skim_gpu_block base;
+    cl_mem piece;
+} staging_block;
+
+static void destroy_block(void *user, skim_gpu_block *base)
 {
+    skim_opencl_queue *queue = user;
+    staging_block *block = (staging_block *)base;
     const skim_opencl_functions *cl = &queue->device->cl;
-    if (block->bytes) {
-        memset(block->bytes, 0, block->size); // what tokens left in it
-        cl->EnqueueUnmapMemObject(queue->handle, block->piece, block->bytes, 0, NULL, NULL);
-    }
+    if (base->bytes)
+        cl->EnqueueUnmapMemObject(queue->handle, block->piece, base->bytes, 0, NULL, NULL);
     if (block->piece)
         cl->ReleaseMemObject(block->piece);
     skim_release(queue->device->base->host, block, sizeof *block);
 }
 
-// Makes a block the newest.
-static skim_status add_block(skim_opencl_queue *queue, uint64_t size)
+static skim_status create_block(void *user, uint64_t size, skim_gpu_block **made)
 {
+    skim_opencl_queue *queue = user;
     skim_opencl_device *device = queue->device;
     const skim_opencl_functions *cl = &device->cl;
-    skim_opencl_staging *block = skim_allocate(device->base->host, sizeof *block);
+    staging_block *block = skim_allocate(device->base->host, sizeof *block);
     if (!block)
         return skim_fail(&queue->base->error, SKIM_NO_MEMORY, "no host memory for staging");
     cl_int result = CL_SUCCESS;
@@ -39,93 +42,32 @@ static skim_status add_block(skim_opencl_queue *queue, uint64_t size)
         void *bytes =
             cl->EnqueueMapBuffer(device->service, piece, CL_TRUE, CL_MAP_READ | CL_MAP_WRITE, 0,
                                  size, 0, NULL, NULL, &result);
-        block->bytes = result == CL_SUCCESS ? bytes : NULL;
+        block->base.bytes = result == CL_SUCCESS ? bytes : NULL;
     }
-    block->size = size;
+    block->base.size = size;
     if (result != CL_SUCCESS) {
-        release_block(queue, block);
+        destroy_block(queue, &block->base);
         return failed(queue, result, "clEnqueueMapBuffer");
     }
-    block->next = queue->blocks;
-    queue->blocks = block;
+    *made = &block->base;
     return SKIM_OK;
 }
 
-skim_status skim_opencl_staging_init(skim_opencl_queue *queue)
+static void note_completed(void *user)
 {
-    skim_status status = SKIM_OK;
-    for (int i = 0; i < STAGING_BLOCKS && status == SKIM_OK; i++)
-        status = add_block(queue, FIRST_STAGING);
-    return status;
+    skim_opencl_note_completed(user);
 }
 
-void skim_opencl_staging_deinit(skim_opencl_queue *queue)
-{
-    while (queue->blocks) {
-        skim_opencl_staging *block = queue->blocks;
-        queue->blocks = block->next;
-        release_block(queue, block);
-    }
-}
+const skim_gpu_memory skim_opencl_staging = {create_block, destroy_block, note_completed};
 
-static skim_opencl_staging *find_room(skim_opencl_queue *queue, uint64_t size)
-{
-    for (skim_opencl_staging *block = queue->blocks; block; block = block->next) {
-        if (block->last <= queue->completed)
-            block->used = 0;
-        if (block->size - block->used >= size)
-            return block;
-    }
-    return NULL;
-}
-
-// A block with size bytes free. Blocks whose work is done are empty again; when one must be added,
-// those have proved too small and go.
-static skim_status find_block(skim_opencl_queue *queue, uint64_t size, skim_opencl_staging **block)
-{
-    *block = find_room(queue, size);
-    if (*block)
-        return SKIM_OK;
-    skim_opencl_note_completed(queue);
-    *block = find_room(queue, size);
-    if (*block)
-        return SKIM_OK;
-    if (atomic_load(&queue->device->base->lost))
-        return skim_fail(&queue->base->error, SKIM_DEVICE_LOST, "the device is lost");
-    uint64_t largest = FIRST_STAGING;
-    for (skim_opencl_staging *one = queue->blocks; one; one = one->next)
-        largest = one->size > largest ? one->size : largest;
-    uint64_t wanted = size > 2 * largest ? size : 2 * largest;
-    skim_status status = add_block(queue, wanted);
-    if (status == SKIM_NO_MEMORY && wanted > size)
-        status = add_block(queue, size);
-    if (status != SKIM_OK)
-        return status;
-    *block = queue->blocks;
-    for (skim_opencl_staging **link = &queue->blocks->next; *link;) {
-        skim_opencl_staging *one = *link;
-        if (one->used > 0) {
-            link = &one->next;
-            continue;
-        }
-        *link = one->next;
-        release_block(queue, one);
-    }
-    return SKIM_OK;
-}
-
-// Size bytes of mapped memory, until the point of the next submission is reached.
 static skim_status stage(skim_opencl_queue *queue, uint64_t size, char **bytes)
 {
-    skim_opencl_staging *block;
-    size = skim_round_up(size, STAGING_ALIGNMENT);
-    skim_status status = find_block(queue, size, &block);
-    if (status != SKIM_OK)
-        return status;
-    *bytes = block->bytes + block->used;
-    block->used += size;
-    block->last = queue->submitted + 1;
-    return SKIM_OK;
+    skim_gpu_block *block;
+    uint64_t at;
+    skim_status status = skim_gpu_stage(&queue->staging, size, &block, &at);
+    if (status == SKIM_OK)
+        *bytes = block->bytes + at;
+    return status;
 }
 
 // ---- recording
@@ -186,54 +128,27 @@ skim_status skim_opencl_record_download(skim_backend_queue *base, skim_buffer *b
                                         uint64_t offset, void *data, uint64_t size)
 {
     skim_opencl_queue *queue = skim_opencl_queue_of(base);
-    skim_opencl_landing *landings =
-        skim_gpu_grow(queue->device->base->host, queue->landings, queue->landing_count,
-                      &queue->landing_capacity, sizeof *landings);
-    if (!landings)
-        return skim_fail(&base->error, SKIM_NO_MEMORY, "no host memory for a download");
-    queue->landings = landings;
     char *bytes;
-    skim_status status = stage(queue, size, &bytes);
+    skim_status status = skim_gpu_reserve_landing(&queue->staging);
+    if (status == SKIM_OK)
+        status = stage(queue, size, &bytes);
     if (status != SKIM_OK)
         return status;
     for (uint64_t done = 0; done < size;) {
         place from = find_place(queue, buffer, offset + done);
         uint64_t piece = smaller(size - done, from.left);
         const skim_opencl_order order = skim_opencl_order_of(queue);
-        cl_int result = queue->device->cl.EnqueueReadBuffer(
-            queue->handle, from.piece, CL_FALSE, from.offset, piece, bytes + done, order.count,
-            order.events, order.event);
+        cl_int result = queue->device->cl.EnqueueReadBuffer(queue->handle, from.piece, CL_FALSE,
+                                                            from.offset, piece, bytes + done,
+                                                            order.count, order.events, order.event);
         if (result != CL_SUCCESS)
             return failed(queue, result, "clEnqueueReadBuffer");
         count_transfer(queue);
         done += piece;
     }
     base->counts.download_bytes += size;
-    queue->landings[queue->landing_count++] = (skim_opencl_landing){
-        .from = bytes, .to = data, .size = size, .point = queue->submitted + 1};
+    skim_gpu_add_landing(&queue->staging, bytes, data, size);
     return SKIM_OK;
-}
-
-void skim_opencl_land(skim_opencl_queue *queue)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < queue->landing_count; i++) {
-        const skim_opencl_landing *landing = &queue->landings[i];
-        if (landing->point <= queue->completed)
-            memcpy(landing->to, landing->from, landing->size);
-        else
-            queue->landings[kept++] = *landing;
-    }
-    queue->landing_count = kept;
-}
-
-void skim_opencl_forget_landings(skim_opencl_queue *queue)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < queue->landing_count; i++)
-        if (queue->landings[i].point <= queue->submitted)
-            queue->landings[kept++] = queue->landings[i];
-    queue->landing_count = kept;
 }
 
 skim_status skim_opencl_record_copy(skim_backend_queue *base, skim_buffer *source,

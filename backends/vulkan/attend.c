@@ -10,14 +10,12 @@ static skim_status describe_shape(skim_vulkan_queue *queue, const skim_shape *sh
         uint64_t partials;
         uint32_t word, parts;
     } description = {push->partials, skim_gpu_shape_word(shape), skim_gpu_parts(shape)};
-    skim_vulkan_staging *block;
-    uint64_t at;
-    skim_status status = skim_vulkan_stage(queue, sizeof description, &block, &at);
-    if (status != SKIM_OK)
-        return status;
-    memcpy(block->mapping.bytes + at, &description, sizeof description);
-    push->partials = block->mapping.chunk.address + at;
-    return SKIM_OK;
+    char *bytes;
+    skim_status status =
+        skim_vulkan_stage_words(queue, sizeof description, &bytes, &push->partials);
+    if (status == SKIM_OK)
+        memcpy(bytes, &description, sizeof description);
+    return status;
 }
 
 // Rows with more than one query, in pieces that a submission can hold: the planned length counts,

@@ -60,7 +60,7 @@ void skim_vulkan_note_completed(skim_vulkan_queue *queue)
         atomic_store(&queue->device->base->lost, true);
     if (result == VK_SUCCESS && value > queue->completed && value <= queue->submitted) {
         queue->completed = value;
-        skim_vulkan_land(queue);
+        skim_gpu_land(&queue->staging);
     }
 }
 
@@ -156,7 +156,7 @@ static void close_commands(skim_vulkan_queue *queue)
 {
     if (!queue->recording)
         return;
-    if (queue->landing_count > 0)
+    if (queue->staging.landing_count > 0)
         record_host_barrier(queue);
     if (queue->device->vk.EndCommandBuffer(queue->recording) == VK_SUCCESS)
         queue->closed[queue->closed_count++] = queue->recording;
@@ -182,7 +182,7 @@ static void give_up(skim_vulkan_queue *queue)
 {
     queue->closed_count = 0;
     queue->failed = queue->failed ? queue->failed : next_point(queue);
-    skim_vulkan_forget_landings(queue);
+    skim_gpu_forget_landings(&queue->staging);
     restore_marks(queue);
 }
 
@@ -399,7 +399,7 @@ skim_status skim_vulkan_queue_wait(skim_backend_queue *base, uint64_t point, uin
             return failed(queue, result, "vkWaitSemaphores");
         queue->completed = point > queue->completed ? point : queue->completed;
     }
-    skim_vulkan_land(queue);
+    skim_gpu_land(&queue->staging);
     if (queue->failed == 0 || point < queue->failed)
         return SKIM_OK;
     queue->failed = 0;
@@ -429,9 +429,8 @@ void skim_vulkan_queue_discard(skim_backend_queue *base)
     queue->broken = false;
     queue->work = 0;
     restore_marks(queue);
-    for (skim_vulkan_staging *block = queue->blocks; block; block = block->next)
-        block->last = block->last < queue->submitted ? block->last : queue->submitted;
-    skim_vulkan_forget_landings(queue);
+    skim_gpu_unstage(&queue->staging);
+    skim_gpu_forget_landings(&queue->staging);
 }
 
 // ---- marks
@@ -529,15 +528,12 @@ skim_status skim_vulkan_locate_units(skim_vulkan_queue *queue, const skim_buffer
         *address = skim_vulkan_address(queue->device, buffer->impl, offset);
         return SKIM_OK;
     }
-    skim_vulkan_staging *block;
-    uint64_t at;
-    skim_status status =
-        skim_vulkan_stage(queue, skim_vulkan_table_size(queue->device, buffer), &block, &at);
-    if (status != SKIM_OK)
-        return status;
-    skim_vulkan_fill_table(queue->device, buffer, offset, block->mapping.bytes + at);
-    *address = block->mapping.chunk.address + at;
-    return SKIM_OK;
+    char *bytes;
+    skim_status status = skim_vulkan_stage_words(
+        queue, skim_vulkan_table_size(queue->device, buffer), &bytes, address);
+    if (status == SKIM_OK)
+        skim_vulkan_fill_table(queue->device, buffer, offset, bytes);
+    return status;
 }
 
 skim_status skim_vulkan_locate_operands(skim_vulkan_queue *queue, const skim_gpu_operand *operands,
@@ -601,7 +597,7 @@ static void release_queue(skim_vulkan_queue *queue)
 {
     skim_vulkan_device *device = queue->device;
     const skim_host *host = device->base->host;
-    skim_vulkan_staging_deinit(queue);
+    skim_gpu_staging_deinit(&queue->staging);
     skim_vulkan_scratch_deinit(queue);
     if (queue->queries)
         device->vk.DestroyQueryPool(device->handle, queue->queries, NULL);
@@ -611,7 +607,6 @@ static void release_queue(skim_vulkan_queue *queue)
         device->vk.DestroyCommandPool(device->handle, queue->pool, NULL);
     skim_release(host, queue->commands, queue->command_capacity * sizeof *queue->commands);
     skim_release(host, queue->closed, queue->closed_capacity * sizeof *queue->closed);
-    skim_release(host, queue->landings, queue->landing_capacity * sizeof *queue->landings);
     skim_release(host, queue, sizeof *queue);
 }
 
@@ -636,7 +631,8 @@ skim_status skim_vulkan_queue_create(skim_backend_queue *base)
             status = failed(queue, result, "a queue's semaphore or query pool");
     }
     if (status == SKIM_OK)
-        status = skim_vulkan_staging_init(queue);
+        status = skim_gpu_staging_init(&queue->staging, &skim_vulkan_staging, base, queue,
+                                       &queue->submitted, &queue->completed);
     if (status != SKIM_OK) {
         release_queue(queue);
         return status;

@@ -3,6 +3,7 @@
 #ifndef SKIM_VULKAN_QUEUE_H
 #define SKIM_VULKAN_QUEUE_H
 
+#include "backends/gpu/staging.h"
 #include "backends/vulkan/vulkan.h"
 
 enum { SKIM_VULKAN_RANGES = 16, SKIM_VULKAN_SEMAPHORES = 16 };
@@ -13,22 +14,11 @@ typedef struct skim_vulkan_commands {
     uint64_t point;
 } skim_vulkan_commands;
 
-// Mapped memory that transfers go through.
-typedef struct skim_vulkan_staging {
-    struct skim_vulkan_staging *next;
+// Mapped memory that transfers go through, and that kernels may read.
+typedef struct skim_vulkan_block {
+    skim_gpu_block base;
     skim_vulkan_mapping mapping;
-    uint64_t size;
-    uint64_t used;
-    uint64_t last; // point of the last submission that uses it
-} skim_vulkan_staging;
-
-// Bytes that go to the host once their point is reached.
-typedef struct skim_vulkan_landing {
-    const char *from;
-    void *to;
-    uint64_t size;
-    uint64_t point;
-} skim_vulkan_landing;
+} skim_vulkan_block;
 
 typedef struct skim_vulkan_mark {
     uint64_t point;    // of the submission that holds it last; 0: never recorded
@@ -72,9 +62,7 @@ typedef struct skim_vulkan_queue {
 
     VkQueryPool queries;
     skim_vulkan_mark marks[SKIM_GPU_MARKS];
-    skim_vulkan_staging *blocks; // the newest first
-    skim_vulkan_landing *landings;
-    uint32_t landing_count, landing_capacity;
+    skim_gpu_staging staging;
     skim_vulkan_chunk scratch; // scores' keys and partial results: what a cache's tokens gave
     uint64_t scratch_size;
 } skim_vulkan_queue;
@@ -104,14 +92,10 @@ skim_status skim_vulkan_record_copy(skim_backend_queue *queue, skim_buffer *sour
                                     uint64_t destination_offset, uint64_t size);
 skim_status skim_vulkan_record_zero(skim_backend_queue *queue, skim_buffer *buffer, uint64_t offset,
                                     uint64_t size);
-// Size bytes of mapped memory, until the point of the next submission is reached.
-skim_status skim_vulkan_stage(skim_vulkan_queue *queue, uint64_t size, skim_vulkan_staging **block,
-                              uint64_t *offset);
-void skim_vulkan_staging_deinit(skim_vulkan_queue *queue);
-skim_status skim_vulkan_staging_init(skim_vulkan_queue *queue);
-// Copies what reached the host to where it was wanted; forgets what was never submitted.
-void skim_vulkan_land(skim_vulkan_queue *queue);
-void skim_vulkan_forget_landings(skim_vulkan_queue *queue);
+// Size bytes of staging for kernels to read, until the point of the next submission is reached.
+skim_status skim_vulkan_stage_words(skim_vulkan_queue *queue, uint64_t size, char **bytes,
+                                    uint64_t *address);
+extern const skim_gpu_memory skim_vulkan_staging;
 
 // Releases scratch, zeroed, once nothing uses it any more.
 void skim_vulkan_scratch_deinit(skim_vulkan_queue *queue);

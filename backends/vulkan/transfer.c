@@ -3,15 +3,13 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { FIRST_STAGING = 256 * 1024, STAGING_BLOCKS = 2, STAGING_ALIGNMENT = 64 };
-
 // ---- staging
 
-// Makes a block the newest.
-static skim_status add_block(skim_vulkan_queue *queue, uint64_t size)
+static skim_status create_block(void *user, uint64_t size, skim_gpu_block **made)
 {
+    skim_vulkan_queue *queue = user;
     skim_device *device = queue->device->base;
-    skim_vulkan_staging *block = skim_allocate(device->host, sizeof *block);
+    skim_vulkan_block *block = skim_allocate(device->host, sizeof *block);
     if (!block)
         return skim_fail(&queue->base->error, SKIM_NO_MEMORY, "no host memory for staging");
     skim_status status =
@@ -20,93 +18,46 @@ static skim_status add_block(skim_vulkan_queue *queue, uint64_t size)
         skim_release(device->host, block, sizeof *block);
         return status;
     }
-    block->size = size;
-    block->next = queue->blocks;
-    queue->blocks = block;
+    block->base.bytes = block->mapping.bytes;
+    block->base.size = size;
+    *made = &block->base;
     return SKIM_OK;
 }
 
-// What tokens left in it is zeroed.
-static void release_block(skim_vulkan_queue *queue, skim_vulkan_staging *block)
+static void destroy_block(void *user, skim_gpu_block *base)
 {
-    memset(block->mapping.bytes, 0, block->size);
+    skim_vulkan_queue *queue = user;
+    skim_vulkan_block *block = (skim_vulkan_block *)base;
     skim_vulkan_chunk_destroy(queue->device, &block->mapping.chunk);
     skim_release(queue->device->base->host, block, sizeof *block);
 }
 
-skim_status skim_vulkan_staging_init(skim_vulkan_queue *queue)
+static void note_completed(void *user)
 {
-    skim_status status = SKIM_OK;
-    for (int i = 0; i < STAGING_BLOCKS && status == SKIM_OK; i++)
-        status = add_block(queue, FIRST_STAGING);
+    skim_vulkan_note_completed(user);
+}
+
+const skim_gpu_memory skim_vulkan_staging = {create_block, destroy_block, note_completed};
+
+static skim_status stage(skim_vulkan_queue *queue, uint64_t size, skim_vulkan_block **block,
+                         uint64_t *at)
+{
+    skim_gpu_block *base = NULL;
+    skim_status status = skim_gpu_stage(&queue->staging, size, &base, at);
+    *block = (skim_vulkan_block *)base;
     return status;
 }
 
-void skim_vulkan_staging_deinit(skim_vulkan_queue *queue)
+skim_status skim_vulkan_stage_words(skim_vulkan_queue *queue, uint64_t size, char **bytes,
+                                    uint64_t *address)
 {
-    while (queue->blocks) {
-        skim_vulkan_staging *block = queue->blocks;
-        queue->blocks = block->next;
-        release_block(queue, block);
-    }
-}
-
-static skim_vulkan_staging *find_room(skim_vulkan_queue *queue, uint64_t size)
-{
-    for (skim_vulkan_staging *block = queue->blocks; block; block = block->next) {
-        if (block->last <= queue->completed)
-            block->used = 0;
-        if (block->size - block->used >= size)
-            return block;
-    }
-    return NULL;
-}
-
-// A block with size bytes free. Blocks whose work is done are empty again; when one must be added,
-// those have proved too small and go.
-static skim_status find_block(skim_vulkan_queue *queue, uint64_t size, skim_vulkan_staging **block)
-{
-    *block = find_room(queue, size);
-    if (*block)
-        return SKIM_OK;
-    skim_vulkan_note_completed(queue);
-    *block = find_room(queue, size);
-    if (*block)
-        return SKIM_OK;
-    if (atomic_load(&queue->device->base->lost))
-        return skim_fail(&queue->base->error, SKIM_DEVICE_LOST, "the device is lost");
-    uint64_t largest = FIRST_STAGING;
-    for (skim_vulkan_staging *one = queue->blocks; one; one = one->next)
-        largest = one->size > largest ? one->size : largest;
-    uint64_t wanted = size > 2 * largest ? size : 2 * largest;
-    skim_status status = add_block(queue, skim_round_up(wanted, STAGING_ALIGNMENT));
-    if (status == SKIM_NO_MEMORY && wanted > size)
-        status = add_block(queue, skim_round_up(size, STAGING_ALIGNMENT));
+    skim_vulkan_block *block;
+    uint64_t at;
+    skim_status status = stage(queue, size, &block, &at);
     if (status != SKIM_OK)
         return status;
-    *block = queue->blocks;
-    for (skim_vulkan_staging **link = &queue->blocks->next; *link;) {
-        skim_vulkan_staging *one = *link;
-        if (one->used > 0) {
-            link = &one->next;
-            continue;
-        }
-        *link = one->next;
-        release_block(queue, one);
-    }
-    return SKIM_OK;
-}
-
-skim_status skim_vulkan_stage(skim_vulkan_queue *queue, uint64_t size, skim_vulkan_staging **block,
-                              uint64_t *offset)
-{
-    size = skim_round_up(size, STAGING_ALIGNMENT);
-    skim_status status = find_block(queue, size, block);
-    if (status != SKIM_OK)
-        return status;
-    *offset = (*block)->used;
-    (*block)->used += size;
-    (*block)->last = queue->submitted + 1;
+    *bytes = block->base.bytes + at;
+    *address = block->mapping.chunk.address + at;
     return SKIM_OK;
 }
 
@@ -182,14 +133,14 @@ skim_status skim_vulkan_record_upload(skim_backend_queue *base, skim_buffer *buf
                                       uint64_t offset, const void *data, uint64_t size)
 {
     skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
-    skim_vulkan_staging *block;
+    skim_vulkan_block *block;
     uint64_t at;
     skim_status status = skim_vulkan_begin(queue);
     if (status == SKIM_OK)
-        status = skim_vulkan_stage(queue, size, &block, &at);
+        status = stage(queue, size, &block, &at);
     if (status != SKIM_OK)
         return status;
-    memcpy(block->mapping.bytes + at, data, size);
+    memcpy(block->base.bytes + at, data, size);
     base->counts.upload_bytes += size;
     touch(queue, buffer, offset, size);
     for (uint64_t done = 0; done < size;) {
@@ -206,17 +157,13 @@ skim_status skim_vulkan_record_download(skim_backend_queue *base, skim_buffer *b
                                         uint64_t offset, void *data, uint64_t size)
 {
     skim_vulkan_queue *queue = skim_vulkan_queue_of(base);
-    skim_vulkan_staging *block;
+    skim_vulkan_block *block;
     uint64_t at;
-    skim_vulkan_landing *landings =
-        skim_gpu_grow(queue->device->base->host, queue->landings, queue->landing_count,
-                      &queue->landing_capacity, sizeof *queue->landings);
-    if (!landings)
-        return skim_fail(&base->error, SKIM_NO_MEMORY, "no host memory for a download");
-    queue->landings = landings;
-    skim_status status = skim_vulkan_begin(queue);
+    skim_status status = skim_gpu_reserve_landing(&queue->staging);
     if (status == SKIM_OK)
-        status = skim_vulkan_stage(queue, size, &block, &at);
+        status = skim_vulkan_begin(queue);
+    if (status == SKIM_OK)
+        status = stage(queue, size, &block, &at);
     if (status != SKIM_OK)
         return status;
     touch(queue, buffer, offset, size);
@@ -228,31 +175,8 @@ skim_status skim_vulkan_record_download(skim_backend_queue *base, skim_buffer *b
         done += piece;
     }
     base->counts.download_bytes += size;
-    queue->landings[queue->landing_count++] = (skim_vulkan_landing){
-        .from = block->mapping.bytes + at, .to = data, .size = size, .point = queue->submitted + 1};
+    skim_gpu_add_landing(&queue->staging, block->base.bytes + at, data, size);
     return SKIM_OK;
-}
-
-void skim_vulkan_land(skim_vulkan_queue *queue)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < queue->landing_count; i++) {
-        const skim_vulkan_landing landing = queue->landings[i];
-        if (landing.point <= queue->completed)
-            memcpy(landing.to, landing.from, landing.size);
-        else
-            queue->landings[kept++] = landing;
-    }
-    queue->landing_count = kept;
-}
-
-void skim_vulkan_forget_landings(skim_vulkan_queue *queue)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < queue->landing_count; i++)
-        if (queue->landings[i].point <= queue->submitted)
-            queue->landings[kept++] = queue->landings[i];
-    queue->landing_count = kept;
 }
 
 skim_status skim_vulkan_record_copy(skim_backend_queue *base, skim_buffer *source,
