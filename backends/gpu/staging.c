@@ -138,8 +138,8 @@ skim_status skim_gpu_reserve_landing(skim_gpu_staging *staging)
 
 void skim_gpu_add_landing(skim_gpu_staging *staging, const char *from, void *to, uint64_t size)
 {
-    staging->landings[staging->landing_count++] = (skim_gpu_landing){
-        .from = from, .to = to, .size = size, .point = *staging->submitted + 1};
+    staging->landings[staging->landing_count++] =
+        (skim_gpu_landing){.from = from, .to = to, .size = size, .point = *staging->submitted + 1};
 }
 
 void skim_gpu_land(skim_gpu_staging *staging)

@@ -1,6 +1,6 @@
-// How the host's bytes travel to and from a device: through blocks of memory that both reach. A part
-// of a block is taken until the point of the next submission; what was downloaded there lands where
-// the host wants it once that point is known to be reached. A queue has one of these.
+// How the host's bytes travel to and from a device: through blocks of memory that both reach. A
+// part of a block is taken until the point of the next submission; what was downloaded there lands
+// where the host wants it once that point is known to be reached. A queue has one of these.
 #ifndef SKIM_GPU_STAGING_H
 #define SKIM_GPU_STAGING_H
 

@@ -3,18 +3,12 @@
 // line). The scenarios' kernels run as ever, so what comes out is compared, too.
 #include "backends/cuda/cuda.h"
 #include "tests/cuda/driver.h"
-#include "tests/fault/harness.h"
+#include "tests/fault/driver.h"
 
-#include <dlfcn.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-fault_control fault_now;
-
 static emulated_driver *driver;
-static bool driver_armed;
-static uint32_t unzeroed;
 
 static const emulated_device late = {.eager = false};
 static const emulated_device at_once = {.eager = true};
@@ -24,30 +18,15 @@ static const fault_variant variants[] = {
     {.name = ", done at once by general kernels", .driver = &at_once, .disable = SKIM_FEATURE_WIDE},
 };
 
-static void count_fired(void)
-{
-    fault_now.fired++;
-}
-
-static void note_violation(const char *text)
-{
-    fault_violation("the driver: %s", text);
-}
-
 static bool find_driver(void)
 {
-    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    void *symbol = library ? dlsym(library, "skim_emulated_driver") : NULL;
-    if (!symbol) {
-        fprintf(stderr, "libcuda.so.1 is not the emulated driver: LD_LIBRARY_PATH must begin with "
-                        "its folder (tests/cuda of the build)\n");
-        return false;
-    }
     skim_emulated_driver_function *find;
-    memcpy(&find, &symbol, sizeof symbol);
+    if (!fault_driver_find("libcuda.so.1", "skim_emulated_driver", "tests/cuda", &find,
+                           sizeof find))
+        return false;
     driver = find();
-    driver->fires = count_fired;
-    driver->notes = note_violation;
+    driver->fires = fault_driver_fires;
+    driver->notes = fault_driver_notes;
     return true;
 }
 
@@ -118,81 +97,45 @@ static fault_plan make_plan(emulated_call call, CUresult result, bool persistent
 
 // ---- what failing.h asks for
 
-static bool is_driver_plan(const fault_plan *plan)
+static fault_plan plan_of(uint32_t call, int32_t result, bool persistent)
 {
-    return plan->kind == FAULT_DRIVER || plan->kind == FAULT_LOSS || plan->kind == FAULT_WORK;
+    return make_plan((emulated_call)call, (CUresult)result, persistent);
 }
 
-void fault_reset(const fault_variant *variant, const fault_plan *plan)
+static void present(const void *as)
 {
-    const emulated_plan none = {.set = false};
-    fault_control *now = &fault_now;
-    now->variant = *variant;
-    now->plan = *plan;
-    if (is_driver_plan(plan)) // the command line gives call and result only
-        now->plan.status =
-            make_plan((emulated_call)plan->call, (CUresult)plan->result, plan->persistent).status;
-    now->armed = now->lifted = driver_armed = false;
-    now->allocations = now->threads = now->fired = 0;
-    unzeroed = 0;
-    now->violation[0] = '\0';
-    driver->forget(); // nothing, unless the run before left something
-    driver->device = *(const emulated_device *)variant->driver;
-    driver->reset(&none);
+    driver->forget();
+    driver->device = *(const emulated_device *)as;
 }
 
-void fault_arm(bool device)
+static void reset(const fault_plan *plan, bool applies)
 {
-    fault_now.armed = true;
-    if (!device || driver_armed)
-        return;
-    const fault_plan *plan = &fault_now.plan;
-    const emulated_plan armed = {.set = is_driver_plan(plan) && !fault_now.lifted,
-                                 .call = (emulated_call)plan->call,
-                                 .index = plan->index,
-                                 .persistent = plan->persistent,
-                                 .result = (CUresult)plan->result};
-    driver->reset(&armed);
-    driver_armed = true;
+    driver->reset(&(emulated_plan){.set = applies,
+                                   .call = (emulated_call)plan->call,
+                                   .index = plan->index,
+                                   .persistent = plan->persistent,
+                                   .result = (CUresult)plan->result});
 }
 
-void fault_lift(void)
+static void lift(void)
 {
-    fault_now.lifted = true;
     driver->plan.set = false;
 }
 
-void fault_violation(const char *format, ...)
+static const char *name_of(uint32_t call)
 {
-    if (fault_now.violation[0])
-        return;
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(fault_now.violation, sizeof fault_now.violation, format, arguments);
-    va_end(arguments);
+    return driver->name((emulated_call)call);
 }
 
-const skim_registration *fault_registration(void)
-{
-    static const skim_registration cuda = {"cuda", &skim_backend_cuda};
-    return &cuda;
-}
-
-const char *fault_selector(void)
-{
-    return "cuda:0";
-}
-
-static void take_message(void *user, skim_log_level level, const char *text)
-{
-    (void)user, (void)level;
-    unzeroed += strstr(text, "without being zeroed") != NULL;
-}
-
-skim_log fault_log(void)
-{
-    return (skim_log){.message = take_message, .level = SKIM_LOG_WARNING};
-}
+const fault_driver fault_driver_here = {
+    .backend = {"cuda", &skim_backend_cuda},
+    .selector = "cuda:0",
+    .plan = plan_of,
+    .present = present,
+    .reset = reset,
+    .lift = lift,
+    .name = name_of,
+};
 
 skim_store fault_store(void)
 {
@@ -217,7 +160,7 @@ bool fault_permits(skim_status status)
 bool fault_permits_success(const skim_device *device)
 {
     const fault_plan *plan = &fault_now.plan;
-    if (is_optional(plan->call) || unzeroed > 0)
+    if (is_optional(plan->call) || fault_unzeroed() > 0)
         return true;
     if (plan->kind == FAULT_LOSS)
         return device && atomic_load(&device->lost); // the next call says so
@@ -237,60 +180,28 @@ void fault_check_closed(void)
         fault_violation("%u contexts are still current", driver->current);
 }
 
-void fault_describe(const fault_plan *plan, char *text, size_t size)
-{
-    const char *after = plan->persistent ? " and all after it" : "";
-    if (plan->kind == FAULT_NONE)
-        snprintf(text, size, "no fault");
-    else if (plan->kind == FAULT_ALLOCATION)
-        snprintf(text, size, "allocation %u%s", plan->index, after);
-    else
-        snprintf(text, size, "%s %u%s gives %d", driver->name((emulated_call)plan->call),
-                 plan->index, after, (int)plan->result);
-}
-
-// The library keeps nothing that could write to host memory by itself: downloads land in waits.
-void fault_host_released(const void *memory, size_t size)
-{
-    (void)memory, (void)size;
-}
-
-uint32_t fault_host_writes(void)
-{
-    return 0;
-}
-
-uint32_t fault_host_writes_pending(uint32_t since)
-{
-    (void)since;
-    return 0;
-}
-
 // ---- running
 
-static void run_scenario(harness *h)
+static void run_call(harness *h, uint32_t call, uint32_t count)
 {
     static const CUresult results[] = {CUDA_ERROR_OUT_OF_MEMORY, CUDA_ERROR_INVALID_VALUE,
                                        CUDA_ERROR_ILLEGAL_ADDRESS};
-    uint32_t injected = h->injected, calls[EMULATED_CALLS], all = 0;
+    if (call == EMULATED_CALL_GetErrorName)
+        return;
+    for (size_t r = 0; r < sizeof results / sizeof *results; r++)
+        for (int persistent = 0; persistent < 2; persistent++)
+            harness_run_indices(h, make_plan((emulated_call)call, results[r], persistent), count);
+}
+
+static void run_scenario(harness *h)
+{
+    uint32_t calls[EMULATED_CALLS];
     h->failed_before = h->failed;
     h->fresh = h->scenario->fresh;
     if (!harness_run_undisturbed(h))
         return;
-    for (int call = 0; call < EMULATED_CALLS; call++)
-        all += calls[call] = driver->calls[call];
-    for (int call = 0; call < EMULATED_CALLS; call++)
-        for (size_t r = 0; r < sizeof results / sizeof *results; r++)
-            for (int persistent = 0; persistent < 2; persistent++)
-                if (call != EMULATED_CALL_GetErrorName)
-                    harness_run_indices(h, make_plan((emulated_call)call, results[r], persistent),
-                                        calls[call]);
-    for (int persistent = 0; persistent < 2; persistent++)
-        harness_run_indices(h, (fault_plan){.kind = FAULT_ALLOCATION, .persistent = persistent},
-                            h->counts.allocations);
-    printf("%s%s: %u faults (of %u allocations and %u calls of the driver)\n", h->scenario->name,
-           h->variant->name, h->injected - injected, h->counts.allocations, all);
-    fflush(stdout);
+    memcpy(calls, driver->calls, sizeof calls);
+    fault_run_calls(h, calls, EMULATED_CALLS, run_call);
 }
 
 int main(int argc, char **argv)

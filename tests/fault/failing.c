@@ -2,7 +2,6 @@
 
 #include "skim/skim.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,7 +59,6 @@ struct failing_queue {
     uint32_t target_count;
 };
 
-fault_control fault_now;
 static failing_queue *queues; // alive
 
 static const char *const entry_names[] = {
@@ -148,16 +146,6 @@ void fault_check_closed(void)
 void fault_lift(void)
 {
     fault_now.lifted = true;
-}
-
-void fault_violation(const char *format, ...)
-{
-    if (fault_now.violation[0])
-        return;
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(fault_now.violation, sizeof fault_now.violation, format, arguments);
-    va_end(arguments);
 }
 
 void fault_describe(const fault_plan *plan, char *text, size_t size)

@@ -1,10 +1,23 @@
 #include "tests/fault/harness.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { FAILURES_SHOWN = 20 };
+
+fault_control fault_now;
+
+void fault_violation(const char *format, ...)
+{
+    if (fault_now.violation[0])
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(fault_now.violation, sizeof fault_now.violation, format, arguments);
+    va_end(arguments);
+}
 
 static void report(const harness *h, const fault_plan *plan)
 {

@@ -2,19 +2,14 @@
 
 #include "backends/opencl/opencl.h"
 
-#include <dlfcn.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { VALUES = 64, VALUE_SIZE = 1024 };
 
-fault_control fault_now;
-
 static fake_control *driver;
-static bool driver_armed;
-static uint32_t unzeroed, compiler_lines;
+static uint32_t compiler_lines;
 static struct { // what the store keeps
     char key[128];
     unsigned char data[VALUE_SIZE];
@@ -22,29 +17,13 @@ static struct { // what the store keeps
 } kept[VALUES];
 static uint32_t kept_count;
 
-static void count_fired(void)
-{
-    fault_now.fired++;
-}
-
-static void note_violation(const char *text)
-{
-    fault_violation("the driver: %s", text);
-}
-
 fake_control *driving_find(bool *skipped)
 {
-    void *library = dlopen("libOpenCL.so.1", RTLD_NOW | RTLD_LOCAL);
-    void *symbol = library ? dlsym(library, "fake_opencl") : NULL;
-    *skipped = false;
-    if (!symbol) {
-        fprintf(stderr,
-                "libOpenCL.so.1 is not the fake loader: LD_LIBRARY_PATH must begin with its "
-                "folder (tests/fault/opencl of the build)\n");
-        return NULL;
-    }
     fake_opencl_function *find;
-    memcpy(&find, &symbol, sizeof symbol);
+    *skipped = false;
+    if (!fault_driver_find("libOpenCL.so.1", "fake_opencl", "tests/fault/opencl", &find,
+                           sizeof find))
+        return NULL;
     driver = find();
     if (!driver) {
         const char *required = getenv("SKIM_REQUIRE");
@@ -53,8 +32,8 @@ fake_control *driving_find(bool *skipped)
                *skipped ? "SKIPPED" : "FAILED");
         return NULL;
     }
-    driver->fires = count_fired;
-    driver->notes = note_violation;
+    driver->fires = fault_driver_fires;
+    driver->notes = fault_driver_notes;
     return driver;
 }
 
@@ -78,11 +57,6 @@ fault_plan driving_plan(fake_call call, cl_int result, bool persistent)
     return plan;
 }
 
-uint32_t driving_unzeroed(void)
-{
-    return unzeroed;
-}
-
 uint32_t driving_compiler_lines(void)
 {
     return compiler_lines;
@@ -99,83 +73,52 @@ void driving_spoil_store(size_t bytes)
 
 // ---- what failing.h asks for
 
-static bool is_of_driver(const fault_plan *plan)
+static fault_plan plan_of(uint32_t call, int32_t result, bool persistent)
 {
-    return plan->kind == FAULT_DRIVER || plan->kind == FAULT_LOSS || plan->kind == FAULT_WORK;
+    return driving_plan((fake_call)call, (cl_int)result, persistent);
 }
 
-void fault_reset(const fault_variant *variant, const fault_plan *plan)
+static void present(const void *as)
 {
-    const fake_plan none = {.set = false};
-    fault_control *now = &fault_now;
-    now->variant = *variant;
-    now->plan = *plan;
-    if (is_of_driver(plan)) // the command line gives call and result only
-        now->plan.status =
-            driving_plan((fake_call)plan->call, (cl_int)plan->result, plan->persistent).status;
-    now->armed = now->lifted = driver_armed = false;
-    now->allocations = now->threads = now->fired = 0;
-    unzeroed = compiler_lines = 0;
-    kept_count = 0;
-    now->violation[0] = '\0';
-    driver->forget(); // nothing, unless the run before left something
-    driver->lies = *(const fake_lies *)variant->driver;
-    driver->reset(&none);
+    kept_count = compiler_lines = 0;
+    driver->forget();
+    driver->lies = *(const fake_lies *)as;
 }
 
-void fault_arm(bool device)
+static void reset(const fault_plan *plan, bool applies)
 {
-    fault_now.armed = true;
-    if (!device || driver_armed)
-        return;
-    const fault_plan *plan = &fault_now.plan;
-    const fake_plan armed = {.set = is_of_driver(plan) && !fault_now.lifted,
-                             .call = (fake_call)plan->call,
-                             .index = plan->index,
-                             .persistent = plan->persistent,
-                             .result = (cl_int)plan->result};
-    driver->reset(&armed);
-    driver_armed = true;
+    driver->reset(&(fake_plan){.set = applies,
+                               .call = (fake_call)plan->call,
+                               .index = plan->index,
+                               .persistent = plan->persistent,
+                               .result = (cl_int)plan->result});
 }
 
-void fault_lift(void)
+static void lift(void)
 {
-    fault_now.lifted = true;
     driver->plan.set = false;
 }
 
-void fault_violation(const char *format, ...)
+static const char *name_of(uint32_t call)
 {
-    if (fault_now.violation[0])
-        return;
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(fault_now.violation, sizeof fault_now.violation, format, arguments);
-    va_end(arguments);
+    return driver->name((fake_call)call);
 }
 
-const skim_registration *fault_registration(void)
+static void take_line(const char *text)
 {
-    static const skim_registration opencl = {"opencl", &skim_backend_opencl};
-    return &opencl;
-}
-
-const char *fault_selector(void)
-{
-    return "opencl:0";
-}
-
-static void take_message(void *user, skim_log_level level, const char *text)
-{
-    (void)user, (void)level;
-    unzeroed += strstr(text, "without being zeroed") != NULL;
     compiler_lines += strncmp(text, "building ", 9) == 0;
 }
 
-skim_log fault_log(void)
-{
-    return (skim_log){.message = take_message, .level = SKIM_LOG_WARNING};
-}
+const fault_driver fault_driver_here = {
+    .backend = {"opencl", &skim_backend_opencl},
+    .selector = "opencl:0",
+    .plan = plan_of,
+    .present = present,
+    .reset = reset,
+    .lift = lift,
+    .name = name_of,
+    .message = take_line,
+};
 
 static uint32_t find_value(const char *key)
 {
@@ -273,7 +216,7 @@ bool fault_permits_success(const skim_device *device)
         return device && atomic_load(&device->lost); // the next call says so
     if (plan->status == SKIM_NO_MEMORY && !plan->persistent && is_of_memory(plan->call))
         return true;
-    return plan->kind != FAULT_DRIVER || is_optional(plan->call) || unzeroed > 0;
+    return plan->kind != FAULT_DRIVER || is_optional(plan->call) || fault_unzeroed() > 0;
 }
 
 // What a call that failed to release it left is the driver's.
@@ -289,37 +232,9 @@ void fault_check_closed(void)
     char left[128];
     if (driver->objects == 0 && driver->memory == 0)
         return;
-    if (is_of_driver(&fault_now.plan) && is_release(fault_now.plan.call) && fault_now.fired > 0)
+    if (fault_is_of_driver(&fault_now.plan) && is_release(fault_now.plan.call) &&
+        fault_now.fired > 0)
         return;
     driver->list(left, sizeof left);
     fault_violation("the driver's books have %s", left);
-}
-
-void fault_describe(const fault_plan *plan, char *text, size_t size)
-{
-    const char *after = plan->persistent ? " and all after it" : "";
-    if (plan->kind == FAULT_NONE)
-        snprintf(text, size, "no fault");
-    else if (plan->kind == FAULT_ALLOCATION)
-        snprintf(text, size, "allocation %u%s", plan->index, after);
-    else
-        snprintf(text, size, "%s %u%s gives %d", driver->name((fake_call)plan->call), plan->index,
-                 after, (int)plan->result);
-}
-
-// The library keeps nothing that could write to host memory by itself: downloads land in waits.
-void fault_host_released(const void *memory, size_t size)
-{
-    (void)memory, (void)size;
-}
-
-uint32_t fault_host_writes(void)
-{
-    return 0;
-}
-
-uint32_t fault_host_writes_pending(uint32_t since)
-{
-    (void)since;
-    return 0;
 }

@@ -1,6 +1,5 @@
 // Plays every scenario on the OpenCL backend over the fake loader: each entry point fails at each
 // of its calls, with results that the specification allows it (harness.h has the command line).
-#include "tests/fault/harness.h"
 #include "tests/fault/opencl/driving.h"
 
 #include <stdio.h>
@@ -24,40 +23,33 @@ static const fault_variant variants[] = {
 };
 
 // A scenario sees some of the results, and the next one others.
-static void run_call(harness *h, fake_call call, uint32_t count)
+static void run_call(harness *h, uint32_t call, uint32_t count)
 {
-    const cl_int *results = driver->errors(call);
+    const cl_int *results = driver->errors((fake_call)call);
     const uint32_t first = (uint32_t)(h->scenario - fault_scenarios + (h->variant - variants)) % 2;
     for (uint32_t i = 0; results[i] != CL_SUCCESS; i++)
         for (int persistent = 0; persistent < 2; persistent++)
             if ((i + (uint32_t)persistent) % 2 == first)
-                harness_run_indices(h, driving_plan(call, results[i], persistent), count);
+                harness_run_indices(h, driving_plan((fake_call)call, results[i], persistent),
+                                    count);
 }
 
 static void run_scenario(harness *h)
 {
-    uint32_t injected = h->injected, calls[FAKE_CALLS], all = 0;
+    uint32_t calls[FAKE_CALLS];
     if (h->scenario->options.step_tokens > SLOW_STEP)
         return; // long prompts: nothing of it is this backend's
     h->failed_before = h->failed;
     h->fresh = h->scenario->fresh;
     if (!harness_run_undisturbed(h))
         return;
-    for (int call = 0; call < FAKE_CALLS; call++)
-        all += calls[call] = driver->calls[call];
+    memcpy(calls, driver->calls, sizeof calls);
     if (h->variant->capacity > 0 && !h->scenario->options.capacity &&
         strcmp(h->scenario->name, "tier 2") != 0 && driver->split_launches == 0) {
         printf("FAILED: %s%s: no buffer was split\n", h->scenario->name, h->variant->name);
         h->failed++;
     }
-    for (int call = 0; call < FAKE_CALLS; call++)
-        run_call(h, (fake_call)call, calls[call]);
-    for (int persistent = 0; persistent < 2; persistent++)
-        harness_run_indices(h, (fault_plan){.kind = FAULT_ALLOCATION, .persistent = persistent},
-                            h->counts.allocations);
-    printf("%s%s: %u faults (of %u allocations and %u calls of the driver)\n", h->scenario->name,
-           h->variant->name, h->injected - injected, h->counts.allocations, all);
-    fflush(stdout);
+    fault_run_calls(h, calls, FAKE_CALLS, run_call);
 }
 
 int main(int argc, char **argv)

@@ -2,44 +2,24 @@
 
 #include "backends/vulkan/vulkan.h"
 
-#include <dlfcn.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-fault_control fault_now;
-
 static fake_control *driver;
-static bool driver_armed;
-static uint32_t unzeroed, saves;
+static uint32_t saves;
 static unsigned char kept[4096]; // what the store keeps: one value
 static size_t kept_size;
 
-static void count_fired(void)
-{
-    fault_now.fired++;
-}
-
-static void note_violation(const char *text)
-{
-    fault_violation("the driver: %s", text);
-}
-
 fake_control *driving_find(void)
 {
-    void *library = dlopen("libvulkan.so.1", RTLD_NOW | RTLD_LOCAL);
-    void *symbol = library ? dlsym(library, "fake_vulkan") : NULL;
-    if (!symbol) {
-        fprintf(stderr, "libvulkan.so.1 is not the fake driver: LD_LIBRARY_PATH must begin with "
-                        "its folder (tests/fault/vulkan of the build)\n");
-        return NULL;
-    }
     fake_vulkan_function *find;
-    memcpy(&find, &symbol, sizeof symbol);
+    if (!fault_driver_find("libvulkan.so.1", "fake_vulkan", "tests/fault/vulkan", &find,
+                           sizeof find))
+        return NULL;
     driver = find();
-    driver->fires = count_fired;
-    driver->notes = note_violation;
+    driver->fires = fault_driver_fires;
+    driver->notes = fault_driver_notes;
     return driver;
 }
 
@@ -63,11 +43,6 @@ fault_plan driving_plan(fake_call call, VkResult result, bool persistent)
     return plan;
 }
 
-uint32_t driving_unzeroed(void)
-{
-    return unzeroed;
-}
-
 uint32_t driving_saves(void)
 {
     return saves;
@@ -75,82 +50,46 @@ uint32_t driving_saves(void)
 
 // ---- what failing.h asks for
 
-static bool is_of_driver(const fault_plan *plan)
+static fault_plan plan_of(uint32_t call, int32_t result, bool persistent)
 {
-    return plan->kind == FAULT_DRIVER || plan->kind == FAULT_LOSS || plan->kind == FAULT_WORK;
+    return driving_plan((fake_call)call, (VkResult)result, persistent);
 }
 
-void fault_reset(const fault_variant *variant, const fault_plan *plan)
+static void present(const void *as)
 {
-    const fake_plan none = {.set = false};
-    fault_control *now = &fault_now;
-    now->variant = *variant;
-    now->plan = *plan;
-    if (is_of_driver(plan)) // the command line gives call and result only
-        now->plan.status =
-            driving_plan((fake_call)plan->call, (VkResult)plan->result, plan->persistent).status;
-    now->armed = now->lifted = driver_armed = false;
-    now->allocations = now->threads = now->fired = 0;
-    unzeroed = 0;
     kept_size = 0;
-    now->violation[0] = '\0';
-    driver->forget(); // nothing, unless the run before left something
-    driver->lies = *(const fake_lies *)variant->driver;
-    driver->reset(&none);
+    driver->forget();
+    driver->lies = *(const fake_lies *)as;
 }
 
-void fault_arm(bool device)
+static void reset(const fault_plan *plan, bool applies)
 {
-    fault_now.armed = true;
-    if (!device || driver_armed)
-        return;
-    const fault_plan *plan = &fault_now.plan;
-    const fake_plan armed = {.set = is_of_driver(plan) && !fault_now.lifted,
-                             .call = (fake_call)plan->call,
-                             .index = plan->index,
-                             .persistent = plan->persistent,
-                             .result = (VkResult)plan->result};
-    driver->reset(&armed);
-    driver_armed = true;
+    driver->reset(&(fake_plan){.set = applies,
+                               .call = (fake_call)plan->call,
+                               .index = plan->index,
+                               .persistent = plan->persistent,
+                               .result = (VkResult)plan->result});
 }
 
-void fault_lift(void)
+static void lift(void)
 {
-    fault_now.lifted = true;
     driver->plan.set = false;
 }
 
-void fault_violation(const char *format, ...)
+static const char *name_of(uint32_t call)
 {
-    if (fault_now.violation[0])
-        return;
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(fault_now.violation, sizeof fault_now.violation, format, arguments);
-    va_end(arguments);
+    return driver->name((fake_call)call);
 }
 
-const skim_registration *fault_registration(void)
-{
-    static const skim_registration vulkan = {"vulkan", &skim_backend_vulkan};
-    return &vulkan;
-}
-
-const char *fault_selector(void)
-{
-    return "vulkan:0";
-}
-
-static void take_message(void *user, skim_log_level level, const char *text)
-{
-    (void)user, (void)level;
-    unzeroed += strstr(text, "without being zeroed") != NULL;
-}
-
-skim_log fault_log(void)
-{
-    return (skim_log){.message = take_message, .level = SKIM_LOG_WARNING};
-}
+const fault_driver fault_driver_here = {
+    .backend = {"vulkan", &skim_backend_vulkan},
+    .selector = "vulkan:0",
+    .plan = plan_of,
+    .present = present,
+    .reset = reset,
+    .lift = lift,
+    .name = name_of,
+};
 
 static size_t load(void *user, const char *key, void *data, size_t capacity)
 {
@@ -229,7 +168,7 @@ bool fault_permits_success(const skim_device *device)
         return (device && atomic_load(&device->lost)) || plan->call == FAKE_QueueWaitIdle;
     if (plan->status == SKIM_NO_MEMORY && !plan->persistent && is_of_memory(plan->call))
         return true;
-    return plan->kind != FAULT_DRIVER || is_optional(plan->call) || unzeroed > 0;
+    return plan->kind != FAULT_DRIVER || is_optional(plan->call) || fault_unzeroed() > 0;
 }
 
 void fault_check_closed(void)
@@ -239,33 +178,4 @@ void fault_check_closed(void)
         return;
     driver->list(left, sizeof left);
     fault_violation("the driver's books have %s", left);
-}
-
-void fault_describe(const fault_plan *plan, char *text, size_t size)
-{
-    const char *after = plan->persistent ? " and all after it" : "";
-    if (plan->kind == FAULT_NONE)
-        snprintf(text, size, "no fault");
-    else if (plan->kind == FAULT_ALLOCATION)
-        snprintf(text, size, "allocation %u%s", plan->index, after);
-    else
-        snprintf(text, size, "%s %u%s gives %d", driver->name((fake_call)plan->call), plan->index,
-                 after, (int)plan->result);
-}
-
-// The library keeps nothing that could write to host memory by itself: downloads land in waits.
-void fault_host_released(const void *memory, size_t size)
-{
-    (void)memory, (void)size;
-}
-
-uint32_t fault_host_writes(void)
-{
-    return 0;
-}
-
-uint32_t fault_host_writes_pending(uint32_t since)
-{
-    (void)since;
-    return 0;
 }

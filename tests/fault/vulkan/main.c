@@ -1,6 +1,5 @@
 // Plays every scenario on the Vulkan backend over the fake driver: each entry point fails at each
 // of its calls, with each result that the specification allows it (harness.h has the command line).
-#include "tests/fault/harness.h"
 #include "tests/fault/vulkan/driving.h"
 
 #include <stdio.h>
@@ -32,19 +31,19 @@ static bool is_slow(const scenario *one)
 }
 
 // With a coarse stride a scenario sees some of the results, and the next one others.
-static void run_call(harness *h, fake_call call, uint32_t count)
+static void run_call(harness *h, uint32_t call, uint32_t count)
 {
-    const VkResult *results = driver->errors(call);
+    const VkResult *results = driver->errors((fake_call)call);
     uint32_t step = h->stride > FINE_STRIDE || is_slow(h->scenario) ? 3 : 1;
     uint32_t first = (uint32_t)(h->scenario - fault_scenarios + (h->variant - variants)) % step;
     for (uint32_t i = 0; results[i] != VK_SUCCESS; i++)
         for (int persistent = 0; persistent < 2 && i % step == first; persistent++)
-            harness_run_indices(h, driving_plan(call, results[i], persistent), count);
+            harness_run_indices(h, driving_plan((fake_call)call, results[i], persistent), count);
 }
 
 static void run_scenario(harness *h)
 {
-    uint32_t injected = h->injected, calls[FAKE_CALLS], all = 0;
+    uint32_t calls[FAKE_CALLS];
     // In pieces its staging would be split too; and where submissions are small it is worth the
     // time.
     if (is_slow(h->scenario) && h->variant->work == 0)
@@ -53,8 +52,7 @@ static void run_scenario(harness *h)
     h->fresh = h->scenario->fresh;
     if (!harness_run_undisturbed(h))
         return;
-    for (int call = 0; call < FAKE_CALLS; call++)
-        all += calls[call] = driver->calls[call];
+    memcpy(calls, driver->calls, sizeof calls);
     if (h->variant->capacity > 0 && !h->scenario->options.capacity &&
         strcmp(h->scenario->name, "tier 2") != 0 && driver->split_dispatches == 0) {
         printf("FAILED: %s%s: no buffer was split\n", h->scenario->name, h->variant->name);
@@ -64,15 +62,8 @@ static void run_scenario(harness *h)
     bool is_short = h->scenario->fresh || strcmp(h->scenario->name, "tier 2") == 0;
     uint32_t stride = h->stride;
     h->stride = is_short && h->variant == variants && stride <= FINE_STRIDE ? 1 : stride;
-    for (int call = 0; call < FAKE_CALLS; call++)
-        run_call(h, (fake_call)call, calls[call]);
-    for (int persistent = 0; persistent < 2; persistent++)
-        harness_run_indices(h, (fault_plan){.kind = FAULT_ALLOCATION, .persistent = persistent},
-                            h->counts.allocations);
+    fault_run_calls(h, calls, FAKE_CALLS, run_call);
     h->stride = stride;
-    printf("%s%s: %u faults (of %u allocations and %u calls of the driver)\n", h->scenario->name,
-           h->variant->name, h->injected - injected, h->counts.allocations, all);
-    fflush(stdout);
 }
 
 int main(int argc, char **argv)
