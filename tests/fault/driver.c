@@ -15,7 +15,8 @@ bool fault_driver_find(const char *library, const char *symbol, const char *fold
     if (found)
         memcpy(function, &found, size);
     else
-        fprintf(stderr, "%s is not the tests' own: LD_LIBRARY_PATH must begin with %s of the build\n",
+        fprintf(stderr,
+                "%s is not the tests' own: LD_LIBRARY_PATH must begin with %s of the build\n",
                 library, folder);
     return found != NULL;
 }

@@ -1,8 +1,8 @@
-// The fault plans of failing.h on a backend over a driver of the tests': a library under the driver's
-// name, whose entry points fail when told to. Host allocations fail as anywhere (FAULT_ALLOCATION);
-// entry points fail (FAULT_DRIVER), lose the device (FAULT_LOSS), or spoil recorded work, which a
-// later wait tells (FAULT_WORK). What is left to a program are the functions of failing.h that say
-// what may fail how, its store, and the following.
+// The fault plans of failing.h on a backend over a driver of the tests': a library under the
+// driver's name, whose entry points fail when told to. Host allocations fail as anywhere
+// (FAULT_ALLOCATION); entry points fail (FAULT_DRIVER), lose the device (FAULT_LOSS), or spoil
+// recorded work, which a later wait tells (FAULT_WORK). What is left to a program are the functions
+// of failing.h that say what may fail how, its store, and the following.
 #ifndef FAULT_DRIVER_H
 #define FAULT_DRIVER_H
 
