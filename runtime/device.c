@@ -194,16 +194,27 @@ skim_status skim_device_open(skim_runtime *runtime, const char *selector,
     return open_named(runtime, selector, &open, device);
 }
 
-skim_status skim_cpu_device_open(skim_runtime *runtime, const skim_cpu_options *options,
-                                 skim_device **device)
+// The options of an open call into taken, which holds the defaults.
+static skim_status take_options(skim_runtime *runtime, skim_device **device, const void *options,
+                                void *taken, size_t size, const char *name)
 {
-    skim_cpu_options taken = {.size_of = sizeof taken};
     if (!runtime)
         return SKIM_INVALID;
     if (!device)
         return skim_fail(&runtime->error, SKIM_INVALID, "device must not be NULL");
-    if (options && !skim_take(&taken, sizeof taken, options))
-        return skim_fail(&runtime->error, SKIM_INVALID, "skim_cpu_options.size_of is wrong");
+    if (options && !skim_take(taken, size, options))
+        return skim_fail(&runtime->error, SKIM_INVALID, "%s.size_of is wrong", name);
+    return SKIM_OK;
+}
+
+skim_status skim_cpu_device_open(skim_runtime *runtime, const skim_cpu_options *options,
+                                 skim_device **device)
+{
+    skim_cpu_options taken = {.size_of = sizeof taken};
+    skim_status status =
+        take_options(runtime, device, options, &taken, sizeof taken, "skim_cpu_options");
+    if (status != SKIM_OK)
+        return status;
     if (taken.pool.run && taken.pool.threads == 0)
         return skim_fail(&runtime->error, SKIM_INVALID, "a pool of 0 threads cannot run anything");
 
@@ -267,13 +278,10 @@ skim_status skim_cuda_device_open(skim_runtime *runtime, const skim_cuda_options
                                   skim_device **device)
 {
     skim_cuda_options taken = {.size_of = sizeof taken};
-    if (!runtime)
-        return SKIM_INVALID;
-    if (!device)
-        return skim_fail(&runtime->error, SKIM_INVALID, "device must not be NULL");
-    if (options && !skim_take(&taken, sizeof taken, options))
-        return skim_fail(&runtime->error, SKIM_INVALID, "skim_cuda_options.size_of is wrong");
-    skim_status status = skim_cuda_options_check(&taken, &runtime->error);
+    skim_status status =
+        take_options(runtime, device, options, &taken, sizeof taken, "skim_cuda_options");
+    if (status == SKIM_OK)
+        status = skim_cuda_options_check(&taken, &runtime->error);
     if (status != SKIM_OK)
         return status;
     skim_open_options open = {.disable = taken.disable, .cuda = &taken};
@@ -285,13 +293,10 @@ skim_status skim_vulkan_device_open(skim_runtime *runtime, const skim_vulkan_opt
                                     skim_device **device)
 {
     skim_vulkan_options taken = {.size_of = sizeof taken};
-    if (!runtime)
-        return SKIM_INVALID;
-    if (!device)
-        return skim_fail(&runtime->error, SKIM_INVALID, "device must not be NULL");
-    if (options && !skim_take(&taken, sizeof taken, options))
-        return skim_fail(&runtime->error, SKIM_INVALID, "skim_vulkan_options.size_of is wrong");
-    skim_status status = skim_vulkan_options_check(&taken, &runtime->error);
+    skim_status status =
+        take_options(runtime, device, options, &taken, sizeof taken, "skim_vulkan_options");
+    if (status == SKIM_OK)
+        status = skim_vulkan_options_check(&taken, &runtime->error);
     if (status != SKIM_OK)
         return status;
 
@@ -305,13 +310,10 @@ skim_status skim_opencl_device_open(skim_runtime *runtime, const skim_opencl_opt
                                     skim_device **device)
 {
     skim_opencl_options taken = {.size_of = sizeof taken};
-    if (!runtime)
-        return SKIM_INVALID;
-    if (!device)
-        return skim_fail(&runtime->error, SKIM_INVALID, "device must not be NULL");
-    if (options && !skim_take(&taken, sizeof taken, options))
-        return skim_fail(&runtime->error, SKIM_INVALID, "skim_opencl_options.size_of is wrong");
-    skim_status status = skim_opencl_options_check(&taken, &runtime->error);
+    skim_status status =
+        take_options(runtime, device, options, &taken, sizeof taken, "skim_opencl_options");
+    if (status == SKIM_OK)
+        status = skim_opencl_options_check(&taken, &runtime->error);
     if (status != SKIM_OK)
         return status;
     skim_open_options open = {.disable = taken.disable, .opencl = &taken};

@@ -1,9 +1,6 @@
 // The public calls of skim/opencl.h: the checks, then the backend's entry. Here, and not with the
 // backend, so that they are there in every build.
-#include "runtime/queue.h"
-#include "runtime/validate.h"
-
-#include <string.h>
+#include "runtime/interop.h"
 
 enum { SMALLEST_ALLOCATION = 65536 };
 
@@ -24,59 +21,24 @@ skim_status skim_opencl_options_check(const skim_opencl_options *options, skim_e
     return SKIM_OK;
 }
 
-static bool is_opencl(const skim_device *device)
-{
-    return strcmp(device->backend->name, "opencl") == 0;
-}
-
-// ---- buffers
-
 skim_status skim_opencl_buffer_wrap(skim_device *device, struct _cl_mem *memory, uint64_t size,
                                     skim_buffer **buffer)
 {
-    if (!device)
-        return SKIM_INVALID;
-    if (!buffer || !memory || size == 0)
-        return skim_fail(&device->error, SKIM_INVALID,
-                         "to wrap a buffer takes a cl_mem, a size above 0 and a place to go");
-    if (!is_opencl(device))
-        return skim_fail(&device->error, SKIM_UNSUPPORTED,
-                         "%s is not an OpenCL device and cannot use a cl_mem",
-                         device->info.selector);
-    return skim_buffer_make(device, size, true, (uint64_t)(uintptr_t)memory, buffer);
-}
-
-// ---- events
-
-static skim_status check_event(skim_queue *queue, const void *given)
-{
-    skim_status status = skim_queue_usable(queue);
-    if (status != SKIM_OK)
-        return status;
-    if (!is_opencl(queue->base.device))
-        return skim_fail(&queue->base.error, SKIM_UNSUPPORTED,
-                         "%s is not an OpenCL device and has no cl_event",
-                         queue->base.device->info.selector);
-    if (!given)
-        return skim_fail(&queue->base.error, SKIM_INVALID, "the event must not be NULL");
-    return SKIM_OK;
+    return skim_interop_wrap(device, SKIM_OF_OPENCL, "cl_mem", (uint64_t)(uintptr_t)memory, size,
+                             buffer);
 }
 
 skim_status skim_opencl_queue_wait_event(skim_queue *queue, struct _cl_event *event)
 {
-    skim_status status = check_event(queue, event);
-    if (status == SKIM_OK)
-        status = queue->base.device->backend->semaphore(&queue->base, (uint64_t)(uintptr_t)event, 0,
-                                                        false);
-    if (status == SKIM_OK)
-        queue->recorded = true;
-    return status;
+    return skim_interop_semaphore(queue, SKIM_OF_OPENCL, "cl_event", (uint64_t)(uintptr_t)event, 0,
+                                  false);
 }
 
 skim_status skim_opencl_queue_get_event(skim_queue *queue, struct _cl_event **event)
 {
     uint64_t handle = 0;
-    skim_status status = check_event(queue, event);
+    skim_status status = skim_interop_check(queue, SKIM_OF_OPENCL, "place for a cl_event",
+                                            (uint64_t)(uintptr_t)event);
     if (status == SKIM_OK)
         status = queue->base.device->backend->event(&queue->base, &handle);
     if (status != SKIM_OK)

@@ -1,9 +1,6 @@
 // The public calls of skim/vulkan.h: the checks, then the backend's entry. Here, and not with the
 // backend, so that they are there in every build.
-#include "runtime/queue.h"
-#include "runtime/validate.h"
-
-#include <string.h>
+#include "runtime/interop.h"
 
 #define FEATURES_11 "VkPhysicalDeviceVulkan11Features"
 #define FEATURES_12 "VkPhysicalDeviceVulkan12Features"
@@ -93,62 +90,21 @@ skim_status skim_vulkan_options_check(const skim_vulkan_options *options, skim_e
     return SKIM_OK;
 }
 
-static bool is_vulkan(const skim_device *device)
-{
-    return strcmp(device->backend->name, "vulkan") == 0;
-}
-
-// ---- buffers
+// ---- buffers and semaphores
 
 skim_status skim_vulkan_buffer_wrap(skim_device *device, uint64_t handle, uint64_t size,
                                     skim_buffer **buffer)
 {
-    if (!device)
-        return SKIM_INVALID;
-    if (!buffer || handle == 0 || size == 0)
-        return skim_fail(&device->error, SKIM_INVALID,
-                         "to wrap a buffer takes its handle, a size above 0 and a place to go");
-    if (!is_vulkan(device))
-        return skim_fail(&device->error, SKIM_UNSUPPORTED,
-                         "%s is not a Vulkan device and cannot use a VkBuffer",
-                         device->info.selector);
-    return skim_buffer_make(device, size, true, handle, buffer);
-}
-
-// ---- semaphores
-
-static skim_status check_semaphore(skim_queue *queue, uint64_t semaphore)
-{
-    skim_status status = skim_queue_usable(queue);
-    if (status != SKIM_OK)
-        return status;
-    if (!is_vulkan(queue->base.device))
-        return skim_fail(&queue->base.error, SKIM_UNSUPPORTED,
-                         "%s is not a Vulkan device and cannot use a VkSemaphore",
-                         queue->base.device->info.selector);
-    if (semaphore == 0)
-        return skim_fail(&queue->base.error, SKIM_INVALID, "the semaphore must not be 0");
-    return SKIM_OK;
-}
-
-static skim_status record_semaphore(skim_queue *queue, uint64_t semaphore, uint64_t value,
-                                    bool signals)
-{
-    skim_status status = check_semaphore(queue, semaphore);
-    if (status == SKIM_OK)
-        status = queue->base.device->backend->semaphore(&queue->base, semaphore, value, signals);
-    if (status == SKIM_OK)
-        queue->recorded = true;
-    return status;
+    return skim_interop_wrap(device, SKIM_OF_VULKAN, "VkBuffer", handle, size, buffer);
 }
 
 skim_status skim_vulkan_queue_wait_semaphore(skim_queue *queue, uint64_t semaphore, uint64_t value)
 {
-    return record_semaphore(queue, semaphore, value, false);
+    return skim_interop_semaphore(queue, SKIM_OF_VULKAN, "VkSemaphore", semaphore, value, false);
 }
 
 skim_status skim_vulkan_queue_signal_semaphore(skim_queue *queue, uint64_t semaphore,
                                                uint64_t value)
 {
-    return record_semaphore(queue, semaphore, value, true);
+    return skim_interop_semaphore(queue, SKIM_OF_VULKAN, "VkSemaphore", semaphore, value, true);
 }

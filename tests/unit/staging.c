@@ -83,8 +83,8 @@ static queue *open_queue(void)
     skim_error_init(&own->base.error);
     own->base.device = &own->device;
     own->memory = UINT64_MAX;
-    assert_int_equal(skim_gpu_staging_init(&own->staging, &memory, &own->base, own,
-                                           &own->submitted, &own->completed),
+    assert_int_equal(skim_gpu_staging_init(&own->staging, &memory, &own->base, own, &own->submitted,
+                                           &own->completed),
                      SKIM_OK);
     assert_int_equal(own->blocks, 2);
     return own;
