@@ -1,5 +1,5 @@
-// What the fronts of skim/cuda.h, skim/opencl.h and skim/vulkan.h share: handles of the host's for a
-// device that is one of the backend's, and for no other.
+// What the fronts of skim/cuda.h, skim/opencl.h and skim/vulkan.h share: handles of the host's for
+// a device that is one of the backend's, and for no other.
 #ifndef SKIM_INTEROP_H
 #define SKIM_INTEROP_H
 

@@ -179,24 +179,12 @@ static uint32_t enumerate(const skim_host *host, skim_device_info *infos, uint32
 
 static void fill_limits(skim_limits *limits, uint64_t features, uint64_t memory)
 {
-    const uint32_t types = 1u << SKIM_F32 | 1u << SKIM_F16 | 1u << SKIM_BF16;
-    *limits = (skim_limits){
-        .size_of = sizeof *limits,
-        .features = features,
-        .kv_types = types,
-        .io_types = types,
-        .head_dim_min = 32,
-        .head_dim_max = 256,
-        .head_dim_multiple = 8,
-        .page_sizes = 8 + 16 + 32 + 64,
-        .heads_max = SKIM_HEADS_MAX,
-        .rows_max = ROWS_MAX,
-        .pages_max = PAGES_MAX,
-        .slots_max = (uint32_t)1 << 31,
-        .buffer_size_max = memory > 0 ? memory : UINT64_MAX, // where the driver does not tell
-        .timestamps = SKIM_GPU_MARKS,
-        .bounds_types = 1u << SKIM_BOUNDS_NATIVE | 1u << SKIM_BOUNDS_I8,
-    };
+    *limits = skim_gpu_limits();
+    limits->features = features;
+    limits->rows_max = ROWS_MAX;
+    limits->pages_max = PAGES_MAX;
+    limits->buffer_size_max = memory > 0 ? memory : UINT64_MAX; // where the driver does not tell
+    limits->timestamps = SKIM_GPU_MARKS;
 }
 
 static void destroy_device(skim_cuda_device *device)

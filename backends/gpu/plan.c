@@ -7,6 +7,23 @@
 enum { WORKGROUPS = 512, NEAR_KEYS_MAX = 4096 };
 static const uint64_t PARTIALS_MAX = (uint64_t)128 << 20;
 
+skim_limits skim_gpu_limits(void)
+{
+    const uint32_t types = 1u << SKIM_F32 | 1u << SKIM_F16 | 1u << SKIM_BF16;
+    return (skim_limits){
+        .size_of = sizeof(skim_limits),
+        .kv_types = types,
+        .io_types = types,
+        .head_dim_min = 32,
+        .head_dim_max = 256,
+        .head_dim_multiple = 8,
+        .page_sizes = 8 + 16 + 32 + 64,
+        .heads_max = SKIM_HEADS_MAX,
+        .slots_max = (uint32_t)1 << 31,
+        .bounds_types = 1u << SKIM_BOUNDS_NATIVE | 1u << SKIM_BOUNDS_I8,
+    };
+}
+
 void *skim_gpu_grow(const skim_host *host, void *array, uint32_t count, uint32_t *capacity,
                     size_t size)
 {

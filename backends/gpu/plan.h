@@ -8,6 +8,10 @@
 
 enum { SKIM_GPU_MARKS = 64, SKIM_GPU_PARTS_MAX = 64 };
 
+// What the kernels take, whatever the device: limits with features, the most rows and pages, bytes
+// of a buffer and marks left to fill.
+skim_limits skim_gpu_limits(void);
+
 // An array of count elements with room for one more: itself, or a larger copy in its place. NULL if
 // there is no memory, and then nothing has changed.
 void *skim_gpu_grow(const skim_host *host, void *array, uint32_t count, uint32_t *capacity,

@@ -283,27 +283,15 @@ static void fill_device(skim_opencl_device *device, const found_device *found, u
 static void fill_limits(skim_limits *limits, const skim_opencl_device *device, uint64_t features,
                         uint64_t memory)
 {
-    const uint32_t types = 1u << SKIM_F32 | 1u << SKIM_F16 | 1u << SKIM_BF16;
     const uint64_t split = (uint64_t)SKIM_OPENCL_PIECES_MAX << device->chunk_shift;
     // What is in one piece is not limited by the host's allocation_max.
     const uint64_t most = split > device->allocation_max ? split : device->allocation_max;
-    *limits = (skim_limits){
-        .size_of = sizeof *limits,
-        .features = features,
-        .kv_types = types,
-        .io_types = types,
-        .head_dim_min = 32,
-        .head_dim_max = 256,
-        .head_dim_multiple = 8,
-        .page_sizes = 8 + 16 + 32 + 64,
-        .heads_max = SKIM_HEADS_MAX,
-        .rows_max = 65535,
-        .pages_max = (uint32_t)1 << 22,
-        .slots_max = (uint32_t)1 << 31,
-        .buffer_size_max = smaller(memory, most),
-        .timestamps = device->profiles ? SKIM_GPU_MARKS : 0,
-        .bounds_types = 1u << SKIM_BOUNDS_NATIVE | 1u << SKIM_BOUNDS_I8,
-    };
+    *limits = skim_gpu_limits();
+    limits->features = features;
+    limits->rows_max = 65535;
+    limits->pages_max = (uint32_t)1 << 22;
+    limits->buffer_size_max = smaller(memory, most);
+    limits->timestamps = device->profiles ? SKIM_GPU_MARKS : 0;
 }
 
 static skim_status create_context(skim_opencl_device *device, const found_device *found,

@@ -287,25 +287,13 @@ static uint32_t smaller(uint32_t a, uint32_t b)
 static void fill_limits(skim_limits *limits, const physical_device *physical, uint64_t features,
                         uint64_t memory)
 {
-    const uint32_t types = 1u << SKIM_F32 | 1u << SKIM_F16 | 1u << SKIM_BF16;
     const uint32_t *groups = physical->properties.properties.limits.maxComputeWorkGroupCount;
-    *limits = (skim_limits){
-        .size_of = sizeof *limits,
-        .features = features,
-        .kv_types = types,
-        .io_types = types,
-        .head_dim_min = 32,
-        .head_dim_max = 256,
-        .head_dim_multiple = 8,
-        .page_sizes = 8 + 16 + 32 + 64,
-        .heads_max = SKIM_HEADS_MAX,
-        .rows_max = smaller(groups[2], groups[1]),
-        .pages_max = smaller(groups[0], (uint32_t)1 << 22),
-        .slots_max = (uint32_t)1 << 31,
-        .buffer_size_max = memory < SKIM_VULKAN_ADDRESSABLE ? memory : SKIM_VULKAN_ADDRESSABLE,
-        .timestamps = physical->timestamp_bits > 0 ? SKIM_GPU_MARKS : 0,
-        .bounds_types = 1u << SKIM_BOUNDS_NATIVE | 1u << SKIM_BOUNDS_I8,
-    };
+    *limits = skim_gpu_limits();
+    limits->features = features;
+    limits->rows_max = smaller(groups[2], groups[1]);
+    limits->pages_max = smaller(groups[0], (uint32_t)1 << 22);
+    limits->buffer_size_max = memory < SKIM_VULKAN_ADDRESSABLE ? memory : SKIM_VULKAN_ADDRESSABLE;
+    limits->timestamps = physical->timestamp_bits > 0 ? SKIM_GPU_MARKS : 0;
 }
 
 // Chunks are powers of two, so that a shift finds the chunk of a unit.
